@@ -1,0 +1,206 @@
+"""The contract between delivery and the e-mail services.
+
+Delivery builds an `OutboundMessage`; a `Backend` hands it to one service and says per recipient what became of it.
+Nothing here knows a table or a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, ClassVar
+
+from providers.exceptions import Misconfigured
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """One address of a header (RFC 5322 §3.4): decoded display name ("" when none) and `local@domain`."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One part that is neither the text nor the HTML body.
+
+    `content_type` is `maintype/subtype`, lower case. `content_id` is without angle brackets, "" when absent. `inline`
+    is True for parts the HTML refers to or that ask for it by Content-Disposition. `parameters` are the remaining
+    Content-Type parameters (`charset`, `method` …), lower-case names, without `name` and `boundary`.
+    """
+
+    filename: str
+    content_type: str
+    content: bytes
+    content_id: str = ""
+    inline: bool = False
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A message taken apart, for providers that do not take raw MIME.
+
+    `text` and `html` are None when the message has no such body (and "" when it is there and empty). `headers` are
+    all top-level headers in order as (name, decoded value). `defects` names what was broken and how it was read;
+    when it holds `original-attached`, the original message is among the attachments as `message/rfc822`, because the
+    parts could not be told apart with certainty.
+    """
+
+    subject: str
+    from_: tuple[Mailbox, ...]
+    sender: Mailbox | None
+    reply_to: tuple[Mailbox, ...]
+    to: tuple[Mailbox, ...]
+    cc: tuple[Mailbox, ...]
+    text: str | None
+    html: str | None
+    attachments: tuple[Attachment, ...]
+    headers: tuple[tuple[str, str], ...]
+    defects: tuple[str, ...] = ()
+
+
+@dataclass
+class OutboundMessage:
+    """One message for one call: the envelope recipients of this call, and the bytes or parts to send.
+
+    `idempotency_key` is the id of the attempt that wrote the delivery log; a provider that honours such keys is given
+    it. `raw` is the message as it may leave us: CRLF line ends, our Received line, no `Bcc:` and no control headers.
+    `content` is parsed on first use. `envelope_recipients` are all recipients of the message, whatever became of
+    them: a header address that is not among them is never mailed (PRV-3).
+    """
+
+    message_id: str
+    idempotency_key: str
+    mail_from: str
+    recipients: tuple[str, ...]
+    envelope_recipients: tuple[str, ...]
+    raw: bytes
+    smtputf8: bool
+    parse: Callable[[bytes], Content]
+
+    @cached_property
+    def content(self) -> Content:
+        return self.parse(self.raw)
+
+
+class RecipientStatus(StrEnum):
+    """What one call did for one recipient."""
+
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientResult:
+    """`provider_message_id` is "" when the provider names none. `text` is scrubbed."""
+
+    status: RecipientStatus
+    provider_message_id: str = ""
+    code: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """One accepted call. Every recipient of the message has an entry in `recipients`, spelt as it was given."""
+
+    recipients: Mapping[str, RecipientResult]
+    provider_message_id: str = ""
+    status_code: int | None = None
+    text: str = ""
+
+    @classmethod
+    def all_delivered(
+        cls, recipients: Sequence[str], provider_message_id: str, *, status_code: int | None = None, text: str = ""
+    ) -> SendResult:
+        """Every recipient was accepted under one provider message id."""
+        one = RecipientResult(RecipientStatus.DELIVERED, provider_message_id)
+        return cls(dict.fromkeys(recipients, one), provider_message_id, status_code, text)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigField:
+    """One setting of a provider type, for forms and for checking `Provider.config`.
+
+    `kind` is one of `str, int, bool, choice, secret`. A secret is never shown again after entry.
+    """
+
+    name: str
+    label: str
+    kind: str = "str"
+    required: bool = False
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    help: str = ""
+
+
+class Backend:
+    """One provider row, ready to send. Made once per row and worker process and kept (PRV-11).
+
+    `send` is called from several threads at once. Subclasses set the class attributes; what they do not name is
+    "not supported".
+    """
+
+    type: ClassVar[str]
+    config_fields: ClassVar[tuple[ConfigField, ...]] = ()
+    takes_raw: ClassVar[bool] = False
+    """True when the bytes received are the bytes sent, so that nobody needs to parse them."""
+    max_recipients: ClassVar[int] = 1000
+    """Recipients in one call; delivery splits larger groups."""
+    max_size: ClassVar[int | None] = None
+    """Octets of raw message this provider takes; None when it names no limit."""
+    sandbox: ClassVar[bool] = False
+    """True for types that deliver to nobody; they are used only where a row names them."""
+    idempotent: ClassVar[bool] = False
+    """True when a second send with the same idempotency key is recognised by the provider."""
+
+    def __init__(self, config: Mapping[str, Any], *, timeout: float = 30.0) -> None:
+        """`config` is the decrypted `Provider.config`; `timeout` is in seconds and bounds each network wait.
+
+        Raises Misconfigured when a required field is missing or a value is of the wrong kind.
+        """
+        self.config = self.check_config(config)
+        self.timeout = timeout
+
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Fill in defaults and return the settings; raises Misconfigured naming every field that is wrong."""
+        known = {f.name: f for f in cls.config_fields}
+        wrong = [f"{name}: unknown setting" for name in config if name not in known]
+        settings: dict[str, Any] = {}
+        for name, spec in known.items():
+            value = config.get(name)
+            if value is None or value == "":
+                if spec.required:
+                    wrong.append(f"{name}: required")
+                settings[name] = spec.default
+                continue
+            expected = {"int": int, "bool": bool}.get(spec.kind, str)
+            if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+                wrong.append(f"{name}: must be {expected.__name__}")
+            elif spec.choices and value not in spec.choices:
+                wrong.append(f"{name}: must be one of {', '.join(spec.choices)}")
+            settings[name] = value
+        if wrong:
+            raise Misconfigured("; ".join(wrong), code="bad_config")
+        return settings
+
+    def send(self, message: OutboundMessage) -> SendResult:
+        """Hand the message to the service for `message.recipients`.
+
+        Raises TemporaryFailure, PermanentFailure (TooLarge, Unsupported) or Misconfigured when the call as a whole
+        did not succeed; what the service refuses for single recipients is in the result.
+        """
+        raise NotImplementedError
+
+    def lost(self, message: OutboundMessage) -> tuple[str, ...]:
+        """What this provider cannot carry of the message, known before sending; empty when nothing is lost (PRV-4)."""
+        return ()
+
+    def close(self) -> None:
+        """Give back connections. The backend may be used again afterwards."""

@@ -1,0 +1,60 @@
+"""Why a provider did not take a message. One type per decision the caller has to make."""
+
+
+class ProviderError(Exception):
+    """A call to a provider failed.
+
+    `code` is for machines and stable (`throttled`, `timeout`, `bad_credentials` …). `text` is for people: the
+    provider's own words, scrubbed of credentials and bodies. `status_code` is the provider's reply code (HTTP status
+    or SMTP code), None when no answer came. `retry_after` is in seconds and None when the provider named no time.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        code: str,
+        status_code: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+        self.status_code = status_code
+        self.retry_after = retry_after
+
+
+class TemporaryFailure(ProviderError):
+    """Trying again later may work: 429, 5xx, timeout, connection error, throttling, anything unknown.
+
+    `outcome_unknown` is True when the request had left us in full and no answer came back, so that the provider may
+    have taken the message all the same (a read timeout, a connection lost after the final dot).
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        code: str,
+        status_code: int | None = None,
+        retry_after: float | None = None,
+        outcome_unknown: bool = False,
+    ) -> None:
+        super().__init__(text, code=code, status_code=status_code, retry_after=retry_after)
+        self.outcome_unknown = outcome_unknown
+
+
+class PermanentFailure(ProviderError):
+    """This message will never be taken by this provider: bad recipient, blocked sender, bad request."""
+
+
+class TooLarge(PermanentFailure):
+    """This provider cannot carry a message of this size; another one may."""
+
+
+class Unsupported(PermanentFailure):
+    """This provider cannot say what the message says (an SMTPUTF8 address, say); another one may."""
+
+
+class Misconfigured(ProviderError):
+    """The provider row is wrong (credentials, domain not verified): unhealthy until somebody mends it."""
