@@ -1,0 +1,252 @@
+"""Who is asking: tenants, the people who sign in, and the accounts applications send with."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+
+from accounts import validators
+from accounts.ids import uuid7
+
+
+class Row(models.Model):
+    """A UUIDv7 key and the times every row has."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True, editable=False)
+    updated_at = models.DateTimeField(auto_now=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+
+class Tenant(Row):
+    """An organisation. Nothing of one tenant is ever visible to another."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        SUSPENDED = "suspended"
+
+    class UnknownOutcome(models.TextChoices):
+        RESEND = "resend", "Send again (a duplicate is possible)"
+        HOLD = "hold", "Hold for a person to decide"
+
+    name = models.CharField(max_length=200)
+    slug = models.SlugField(max_length=63, unique=True)
+    status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
+    may_use_shared_providers = models.BooleanField(
+        default=False, help_text="Whether the platform's own providers serve this tenant when it has none (RTE-4)."
+    )
+    unknown_outcome = models.CharField(
+        "when a provider's answer was lost",
+        max_length=8,
+        choices=UnknownOutcome,
+        default=UnknownOutcome.RESEND,
+        help_text="A worker died, or the connection broke, between sending and the provider's answer (DEL-5).",
+    )
+    client_networks = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validators.networks],
+        help_text='Networks (CIDR) clients may connect from, for example ["192.0.2.0/24"]; empty: any (SMTP-13).',
+    )
+
+    class Meta:
+        ordering = ("name",)
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=["active", "suspended"]), name="tenant_status_known"),
+            models.CheckConstraint(
+                condition=Q(unknown_outcome__in=["resend", "hold"]), name="tenant_unknown_outcome_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class UserManager(BaseUserManager["User"]):
+    def get_by_natural_key(self, username: str | None) -> User:
+        return self.get(email__iexact=username)
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
+        """A person of one tenant; the e-mail address is kept in lower case."""
+        user = self.model(email=email.strip().lower(), **fields)
+        user.set_password(password)
+        user.full_clean(exclude=["password"])
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
+        """A platform operator: belongs to no tenant and sees all."""
+        return self.create_user(email, password, is_superuser=True, tenant=None, role="", **fields)
+
+
+class User(Row, AbstractBaseUser, PermissionsMixin):
+    """A person who signs in with an e-mail address; what they may do follows from their role (SEC-1)."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        ADMIN = "admin"
+        USER = "user"
+        VIEWER = "viewer"
+
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=200, blank=True)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="users")
+    role = models.CharField(max_length=8, choices=Role, blank=True)
+    is_active = models.BooleanField(default=True)
+
+    objects = UserManager()
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        ordering = ("email",)
+        constraints = [
+            models.UniqueConstraint(Lower("email"), name="user_email_unique"),
+            models.CheckConstraint(
+                condition=Q(is_superuser=True, tenant__isnull=True, role="")
+                | Q(is_superuser=False, tenant__isnull=False, role__in=["owner", "admin", "user", "viewer"]),
+                name="user_operator_or_of_a_tenant",
+                violation_error_message="A platform operator has no tenant and no role; everybody else has both.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.email
+
+    @property
+    def is_staff(self) -> bool:
+        """Everybody who may sign in may open the admin; permissions decide what is in it."""
+        return self.is_active
+
+    def clean(self) -> None:
+        super().clean()
+        self.email = self.email.strip().lower()
+
+
+class Account(Row):
+    """What an application signs in with."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        SUSPENDED = "suspended"
+
+    class FailureNotice(models.TextChoices):
+        DSN = "dsn", "Delivery status notification to the sender"
+        EMAIL = "email", "E-mail to the tenant's admins"
+        WEBHOOK = "webhook", "Webhook"
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="accounts")
+    name = models.CharField(max_length=200)
+    username = models.CharField(max_length=255, help_text="What the client gives to SMTP AUTH; unique on the platform.")
+    password_hash = models.CharField(max_length=255, editable=False, default="!")
+    status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
+    allowed_senders = models.JSONField(
+        "allowed sender domains",
+        default=list,
+        blank=True,
+        validators=[validators.sender_patterns],
+        help_text='Domains this account may send from: "example.com", or "*.example.com" for every domain below it.',
+    )
+    may_send_bounces = models.BooleanField(
+        default=False, help_text="Whether the empty envelope sender (MAIL FROM:<>) is taken (SMTP-6)."
+    )
+    client_networks = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validators.networks],
+        help_text="Networks (CIDR) clients may connect from; empty: any the tenant allows (SMTP-13).",
+    )
+    network_authenticated = models.BooleanField(
+        "authenticated by network alone",
+        default=False,
+        help_text="Clients in the networks above need no password (printers, legacy systems) (SMTP-13).",
+    )
+    transactional = models.BooleanField(default=False, help_text="Sent ahead of other mail (QUE-5).")
+    failure_notice = models.CharField(max_length=8, choices=FailureNotice, default=FailureNotice.DSN)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ("name",)
+        constraints = [
+            models.UniqueConstraint(Lower("username"), name="account_username_unique"),
+            models.UniqueConstraint(fields=["tenant", "name"], name="account_name_unique_in_tenant"),
+            models.CheckConstraint(condition=~Q(username=""), name="account_username_given"),
+            models.CheckConstraint(condition=Q(status__in=["active", "suspended"]), name="account_status_known"),
+            models.CheckConstraint(
+                condition=Q(network_authenticated=False) | ~Q(client_networks=[]),
+                name="account_network_authenticated_needs_networks",
+                violation_error_message="An account authenticated by network needs client networks.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+    def clean(self) -> None:
+        super().clean()
+        if self.network_authenticated and not self.client_networks:
+            raise ValidationError({"client_networks": "An account authenticated by network needs client networks."})
+
+
+class ApiKey(Row):
+    """A bearer token of an account: shown once, kept as a hash with a visible prefix (SEC-3)."""
+
+    class Scope(models.TextChoices):
+        SEND = "send"
+        MESSAGES_READ = "messages:read"
+        LOGS_READ = "logs:read"
+        SUPPRESSIONS = "suppressions"
+        WEBHOOKS = "webhooks"
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=200, blank=True)
+    prefix = models.CharField(max_length=16, unique=True, editable=False)
+    key_hash = models.CharField(max_length=255, editable=False)
+    scopes = models.JSONField(default=list, validators=[validators.scopes])
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"{self.prefix}…"
+
+
+class AuditEntry(models.Model):
+    """Who did what, with the values before and after (secrets masked). Rows are written once and never changed."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", db_index=False
+    )
+    actor = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    actor_label = models.CharField(max_length=255, help_text="The actor's address or the command, kept when they go.")
+    action = models.CharField(max_length=64)
+    target_type = models.CharField(max_length=64, blank=True)
+    target_id: models.CharField[str | uuid.UUID, str] = models.CharField(max_length=64, blank=True)
+    changes = models.JSONField(default=dict, blank=True)
+    client_ip = models.GenericIPAddressField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        ordering = ("-id",)
+        indexes = [
+            models.Index(fields=["tenant", "-created_at"], name="audit_tenant_created"),
+            models.Index(fields=["target_type", "target_id"], name="audit_target"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.target_type} {self.target_id}".strip()

@@ -1,0 +1,26 @@
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+from accounts.ids import uuid7
+
+
+def test_a_key_is_a_version_7_uuid_of_now():
+    before = time.time_ns() // 1_000_000
+    key = uuid7()
+    after = time.time_ns() // 1_000_000 + 10
+    assert key.version == 7
+    assert key.variant == uuid.RFC_4122
+    assert before <= key.int >> 80 <= after
+
+
+def test_keys_of_one_process_ascend_and_never_repeat():
+    keys = [uuid7() for _ in range(20_000)]
+    assert keys == sorted(keys)
+    assert len(set(keys)) == len(keys)
+
+
+def test_keys_made_by_several_threads_are_distinct():
+    with ThreadPoolExecutor(8) as pool:
+        batches = list(pool.map(lambda _: [uuid7() for _ in range(2_000)], range(8)))
+    assert len({key for batch in batches for key in batch}) == 16_000

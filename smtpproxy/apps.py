@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class SmtpproxyConfig(AppConfig):
+    name = "smtpproxy"
+    verbose_name = "smtpproxy"

@@ -1,0 +1,18 @@
+"""The Celery application. Tasks carry ids only; what is due is in the database (ACC-8, DEL-1)."""
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "smtpproxy.settings")
+
+app = Celery("smtpproxy")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def keep_our_logging(**_: Any) -> None:
+    """Being connected is enough: Celery then leaves the handlers that Django set up alone."""

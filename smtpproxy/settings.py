@@ -1,0 +1,267 @@
+"""Every setting, in reading order. Each is an environment variable or a line in `.env`; see docs/settings.md."""
+
+from pathlib import Path
+from typing import Any
+
+from smtpproxy import keys
+from smtpproxy.env import Env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Env(BASE_DIR / ".env")
+
+# --- The installation -------------------------------------------------------------------------------------------
+DEBUG = env.bool("DEBUG", False)
+DATA_DIR = env.path("DATA_DIR", BASE_DIR / "var")
+SECRET_KEY = env.secret("SECRET_KEY") or keys.kept(DATA_DIR / "keys" / "secret_key", keys.secret_key)
+_credential_keys = env.secret("CREDENTIAL_KEYS") or keys.kept(
+    DATA_DIR / "keys" / "credential_keys", keys.credential_key
+)
+# Fernet keys for what is encrypted in the database: the first encrypts, all decrypt (PRV-12).
+CREDENTIAL_KEYS = [key.strip() for key in _credential_keys.split(",") if key.strip()]
+# Whether both keys are given, which several machines that share a database need; see checks.py.
+KEYS_CONFIGURED = bool(env.secret("SECRET_KEY") and env.secret("CREDENTIAL_KEYS"))
+
+# --- Web --------------------------------------------------------------------------------------------------------
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS")
+WEB_HOST = env.str("WEB_HOST", "127.0.0.1")
+WEB_PORT = env.int("WEB_PORT", 8000, low=1, high=65535)
+WEB_HTTPS = env.bool("WEB_HTTPS", False)  # behind a proxy that speaks TLS and sets X-Forwarded-Proto
+if WEB_HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|health)$"]
+    SECURE_HSTS_SECONDS = 31_536_000
+
+INSTALLED_APPS = [
+    "accounts",
+    "providers",
+    "delivery",
+    "relay",
+    "smtpproxy",
+    "anymail",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "smtpproxy.urls"
+WSGI_APPLICATION = "smtpproxy.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- People -----------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = ["accounts.hashers.ModestArgon2PasswordHasher", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# --- Database ---------------------------------------------------------------------------------------------------
+DB_CONNECT_TIMEOUT = env.int("DB_CONNECT_TIMEOUT", 5, low=1)
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        **env.database("DATABASE_URL", f"sqlite:///{DATA_DIR / 'smtpproxy.sqlite3'}"),
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATA_DIR.mkdir(parents=True, exist_ok=True)
+    DATABASES["default"]["OPTIONS"] = {
+        # IMMEDIATE: a transaction that will write waits for its turn instead of failing when it comes to writing.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        # FULL: what was committed survives a power cut (ACC-2); WAL: readers do not wait for the writer.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    }
+else:
+    DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = DB_CONNECT_TIMEOUT
+    # A statement that waits longer than this is given up; the client gets 451 at once (ACC-7).
+    DB_STATEMENT_TIMEOUT = env.int("DB_STATEMENT_TIMEOUT", 30, low=1)
+    DATABASES["default"]["OPTIONS"]["options"] = f"-c statement_timeout={DB_STATEMENT_TIMEOUT * 1000}"
+
+# --- Message store ----------------------------------------------------------------------------------------------
+STORAGE_TYPE = env.choice("STORAGE_TYPE", "local", ["local", "s3"])
+STORAGE_PATH = env.path("STORAGE_PATH", DATA_DIR / "messages")
+STORAGE_TIMEOUT = env.seconds("STORAGE_TIMEOUT", 20, low=0.1)
+S3_BUCKET = env.str("S3_BUCKET", "")
+S3_PREFIX = env.str("S3_PREFIX", "")
+S3_REGION = env.str("S3_REGION", "")
+S3_ENDPOINT = env.str("S3_ENDPOINT", "")
+_messages_storage: dict[str, Any]
+if STORAGE_TYPE == "local":
+    _messages_storage = {
+        "BACKEND": "delivery.storage.DurableFileSystemStorage",
+        "OPTIONS": {"location": str(STORAGE_PATH)},
+    }
+else:
+    _messages_storage = {
+        "BACKEND": "delivery.storage.MessageS3Storage",
+        "OPTIONS": {
+            "bucket_name": S3_BUCKET,
+            "location": S3_PREFIX,
+            "region_name": S3_REGION or None,
+            "endpoint_url": S3_ENDPOINT or None,
+        },
+    }
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+    "messages": _messages_storage,
+}
+
+# --- Broker -----------------------------------------------------------------------------------------------------
+QUEUE_TYPE = env.choice("QUEUE_TYPE", "embedded", ["embedded", "redis"])
+EMBEDDED_SOCKET = DATA_DIR / "broker" / "broker.sock"
+REDIS_URL = env.secret("REDIS_URL", "redis://127.0.0.1:6379/0")
+ENQUEUE_FAILURE = env.choice("ENQUEUE_FAILURE", "reject", ["reject", "accept"])
+SHARED_STATE_URL = f"unix://{EMBEDDED_SOCKET}" if QUEUE_TYPE == "embedded" else REDIS_URL
+
+CELERY_BROKER_URL = f"redis+socket://{EMBEDDED_SOCKET}" if QUEUE_TYPE == "embedded" else REDIS_URL
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # Above the lease (QUE-2); a lost ring is rung again by the sweeper long before.
+    "visibility_timeout": 1800,
+    "unacked_restore_interval": 30,
+    "unacked_restore_throttle": 1,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "socket_keepalive": True,
+}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_DEFAULT_QUEUE = "maintenance"
+CELERY_TASK_ROUTES = {
+    "delivery.tasks.deliver": {"queue": "outbound.deliver"},
+    "delivery.tasks.*": {"queue": "maintenance"},
+}
+CELERY_TASK_PUBLISH_RETRY = False  # ringing is tried again by delivery.queue, which logs each try (ACC-3)
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", 4, low=1, high=256)
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 25
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+SWEEP_INTERVAL = env.seconds("SWEEP_INTERVAL", 5, low=0.2)
+CELERY_BEAT_SCHEDULE = {
+    # A sweep that nobody took in time is worth nothing: the next one does the same.
+    "ring-due": {
+        "task": "delivery.tasks.ring_due",
+        "schedule": SWEEP_INTERVAL,
+        "options": {"expires": max(SWEEP_INTERVAL * 4, 10)},
+    },
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
+
+# --- Delivery ---------------------------------------------------------------------------------------------------
+DELIVERY_BATCH = env.int("DELIVERY_BATCH", 48, low=1, high=1000)
+DELIVERY_THREADS = env.int("DELIVERY_THREADS", 24, low=1, high=256)
+DELIVERY_LEASE = env.seconds("DELIVERY_LEASE", 600, low=2)
+DELIVERY_RETRY_SCHEDULE = env.ints("DELIVERY_RETRY_SCHEDULE", [30, 60, 120, 300, 900])
+DELIVERY_MAX_AGE = env.seconds("DELIVERY_MAX_AGE", 72 * 3600, low=60)
+DELIVERY_MAX_CLAIMS = env.int("DELIVERY_MAX_CLAIMS", 3, low=1, high=100)
+DELIVERY_PREPARE_TIMEOUT = env.seconds("DELIVERY_PREPARE_TIMEOUT", 20, low=0.1)
+DELIVERY_UNHEALTHY_PAUSE = env.seconds("DELIVERY_UNHEALTHY_PAUSE", 300, low=1)
+PROVIDER_TIMEOUT = env.seconds("PROVIDER_TIMEOUT", 30, low=0.1)
+STDOUT_PROVIDER_ALLOWED = env.bool("STDOUT_PROVIDER_ALLOWED", False)
+# The last wall behind the sender's own limits: a task that outlasts it is killed with its process (QUE-6).
+CELERY_TASK_TIME_LIMIT = DELIVERY_LEASE * 0.9
+
+
+# --- SMTP listener ----------------------------------------------------------------------------------------------
+def smtp_settings() -> dict[str, Any]:
+    """Settings of the listener, read anew at each call, so that SIGHUP picks up a changed `.env` (SMTP-15)."""
+    return {
+        "HOSTNAME": env.str("SMTP_HOSTNAME", "localhost"),
+        "HOSTS": env.list("SMTP_HOSTS", ["127.0.0.1"]),
+        "PORT": env.int("SMTP_PORT", 2525, high=65535),
+        "TLS_PORT": env.int("SMTP_TLS_PORT", 4650, high=65535),
+        "PROCESSES": env.int("SMTP_PROCESSES", 1, low=1, high=64),
+        "TLS_MODE": env.choice("SMTP_TLS_MODE", "starttls", ["starttls", "none"]),
+        "ALLOW_PUBLIC_PLAINTEXT": env.bool("SMTP_ALLOW_PUBLIC_PLAINTEXT", False),
+        "TLS_CERTIFICATE": env.str("SMTP_TLS_CERTIFICATE", ""),
+        "TLS_KEY": env.str("SMTP_TLS_KEY", ""),
+        "MAX_MESSAGE_SIZE": env.int("SMTP_MAX_MESSAGE_SIZE", 25 * 1024 * 1024, low=1024),
+        "MAX_RECIPIENTS": env.int("SMTP_MAX_RECIPIENTS", 1000, low=1),
+        "MAX_RECEIVED_HEADERS": env.int("SMTP_MAX_RECEIVED_HEADERS", 50, low=1),
+        "MAX_CONNECTIONS": env.int("SMTP_MAX_CONNECTIONS", 1000, low=1),
+        "MAX_CONNECTIONS_PER_ADDRESS": env.int("SMTP_MAX_CONNECTIONS_PER_ADDRESS", 50, low=1),
+        "MAX_NEW_CONNECTIONS_PER_MINUTE": env.int("SMTP_MAX_NEW_CONNECTIONS_PER_MINUTE", 60, low=1),
+        "LIMIT_EXEMPT_NETWORKS": env.networks("SMTP_LIMIT_EXEMPT_NETWORKS"),
+        "MAX_MESSAGES_PER_CONNECTION": env.int("SMTP_MAX_MESSAGES_PER_CONNECTION", 1000, low=1),
+        "MAX_AUTH_FAILURES": env.int("SMTP_MAX_AUTH_FAILURES", 10, low=1),
+        "AUTH_FAILURE_WINDOW": env.seconds("SMTP_AUTH_FAILURE_WINDOW", 300, low=1),
+        "IDLE_TIMEOUT_BEFORE_AUTH": env.seconds("SMTP_IDLE_TIMEOUT_BEFORE_AUTH", 30, low=0.1),
+        "IDLE_TIMEOUT": env.seconds("SMTP_IDLE_TIMEOUT", 300, low=0.1),
+        "DATA_TIMEOUT": env.seconds("SMTP_DATA_TIMEOUT", 600, low=0.1),
+        "DATA_MIN_RATE": env.int("SMTP_DATA_MIN_RATE", 512, low=0),  # octets a second, averaged over DATA
+        "SPOOL_THRESHOLD": env.int("SMTP_SPOOL_THRESHOLD", 1024 * 1024, low=1024),
+        "SPOOL_PATH": str(env.path("SMTP_SPOOL_PATH", DATA_DIR / "spool")),
+        "BARE_LF": env.choice("SMTP_BARE_LF", "normalise", ["normalise", "reject"]),
+        "PROXY_PROTOCOL_NETWORKS": env.networks("SMTP_PROXY_PROTOCOL_NETWORKS"),
+        "DRAIN_TIMEOUT": env.seconds("SMTP_DRAIN_TIMEOUT", 30, low=1),
+        "LOG_LEVEL": env.choice("LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"]),
+    }
+
+
+def reload_smtp_settings() -> dict[str, Any]:
+    env.reload()
+    return smtp_settings()
+
+
+SMTP = smtp_settings()
+SMTP_RELOAD = reload_smtp_settings
+SMTP_THREADS = env.int("SMTP_THREADS", 4, low=1, high=64)  # database connections of one listener process
+SMTP_ACCEPT_TIMEOUT = env.seconds("SMTP_ACCEPT_TIMEOUT", 60, low=1)
+
+# --- Health -----------------------------------------------------------------------------------------------------
+HEALTH_HOST = env.str("HEALTH_HOST", "127.0.0.1")
+SMTP_HEALTH_PORT = env.int("SMTP_HEALTH_PORT", 0, high=65535)  # 0: no probe port
+WORKER_HEALTH_PORT = env.int("WORKER_HEALTH_PORT", 0, high=65535)
+
+# --- Logging ----------------------------------------------------------------------------------------------------
+LOG_LEVEL = SMTP["LOG_LEVEL"]
+LOG_OUTPUT = env.choices("LOG_OUTPUT", ["stdout"], ["stdout"])
+LOGGING_CONFIG = "smtpproxy.logging.configure"
+LOGGING = {"level": LOG_LEVEL, "output": LOG_OUTPUT}
+
+env.check_names(("SMTP_", "S3_", "STORAGE_", "QUEUE_", "DB_", "DELIVERY_", "LOG_", "WORKER_", "WEB_", "ENQUEUE_"))
