@@ -1,0 +1,31 @@
+"""The fixed cast: acme sends, globex must be refused."""
+
+import pytest
+
+from accounts.tests.factories import AccountFactory, TenantFactory, UserFactory
+
+
+@pytest.fixture
+def acme(db):
+    return TenantFactory(slug="acme", name="Acme")
+
+
+@pytest.fixture
+def globex(db):
+    return TenantFactory(slug="globex", name="Globex")
+
+
+@pytest.fixture
+def acme_account(acme):
+    """Signs in as crm@acme with "correct horse" and may send from acme.example."""
+    return AccountFactory(tenant=acme, name="crm", username="crm@acme")
+
+
+@pytest.fixture
+def globex_account(globex):
+    return AccountFactory(tenant=globex, name="erp", username="erp@globex")
+
+
+@pytest.fixture
+def operator(db):
+    return UserFactory(email="operator@platform.example", operator=True)
