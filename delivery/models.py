@@ -51,6 +51,7 @@ class Message(models.Model):
     `next_attempt_at` is when the message is to be looked at again, and None when it never is: a retry, a scheduled
     send and the lease of a worker are the same thing, a later `next_attempt_at` (DEL-2). `lease` names the claim that
     may record an outcome. `claims` counts claims since the last outcome (QUE-6), `tries` those that used up a retry.
+    `rung_at` is when the sweeper last rang for it, so that a busy worker is not rung at again and again.
     """
 
     class Source(models.TextChoices):
@@ -79,8 +80,11 @@ class Message(models.Model):
     scheduled_at = models.DateTimeField(null=True, blank=True)
     next_attempt_at = models.DateTimeField(null=True, blank=True)
     lease = models.UUIDField(null=True, blank=True)
+    rung_at = models.DateTimeField(null=True, blank=True)
     claims = models.PositiveSmallIntegerField(default=0)
     tries = models.PositiveSmallIntegerField(default=0)
+    attempts = models.PositiveIntegerField(default=0, help_text="Delivery logs so far.")
+    released = models.BooleanField(default=False, help_text="A person released it: rules no longer hold it.")
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -162,7 +166,8 @@ class Recipient(models.Model):
 class DeliveryLog(models.Model):
     """One attempt: one call to one provider for some recipients of one message (DEL-7).
 
-    Written as `sending` before the call (DEL-5); its id is the idempotency key. `results` holds the outcome per
+    Written as `sending` before the call (DEL-5). `idempotency_key` is what the provider was told: this row's id, or the
+    key of an earlier attempt whose answer was lost. `results` holds the outcome per
     recipient, `lost` what the provider could not carry.
     """
 
@@ -185,7 +190,8 @@ class DeliveryLog(models.Model):
     provider_name = models.CharField(max_length=100, blank=True)
     provider_type = models.CharField(max_length=32, blank=True)
     status = models.CharField(max_length=16, choices=Status, default=Status.SENDING)
-    attempt_number = models.PositiveSmallIntegerField()
+    attempt_number = models.PositiveIntegerField()
+    idempotency_key = models.UUIDField()
     recipients = models.JSONField(default=list)
     results = models.JSONField(default=dict, blank=True)
     lost = models.JSONField(default=list, blank=True)
