@@ -7,7 +7,7 @@ Nothing here knows a table or a task.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar
@@ -86,6 +86,13 @@ class OutboundMessage:
     def content(self) -> Content:
         return self.parse(self.raw)
 
+    def for_call(self, recipients: Sequence[str], idempotency_key: str) -> OutboundMessage:
+        """The same message for some of its recipients (see `Backend.split`); what is parsed stays parsed."""
+        narrowed = replace(self, recipients=tuple(recipients), idempotency_key=idempotency_key)
+        if "content" in self.__dict__:
+            narrowed.__dict__["content"] = self.content
+        return narrowed
+
 
 class RecipientStatus(StrEnum):
     """What one call did for one recipient."""
@@ -97,7 +104,8 @@ class RecipientStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecipientResult:
-    """`provider_message_id` is "" when the provider names none. `text` is scrubbed."""
+    """`provider_message_id` is "" when the provider names none. `code` is the SMTP reply code or the service's own
+    word, "" when there is nothing to say. `text` is scrubbed."""
 
     status: RecipientStatus
     provider_message_id: str = ""
@@ -107,7 +115,12 @@ class RecipientResult:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """One accepted call. Every recipient of the message has an entry in `recipients`, spelt as it was given."""
+    """One call that was answered recipient by recipient.
+
+    Every recipient of the call has an entry in `recipients`, spelt as it was given. Usually the service took the
+    message for most of them; it may also have refused some, or, when it refuses a whole call for one bad address,
+    that one has FAILED and the others are DEFERRED with the code `not_sent`.
+    """
 
     recipients: Mapping[str, RecipientResult]
     provider_message_id: str = ""
@@ -167,6 +180,14 @@ class Backend:
         self.config = self.check_config(config)
         self.timeout = timeout
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"  # never the settings: they hold credentials (PRV-12)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must appear in no text this backend hands out."""
+        return tuple(self.config[f.name] for f in self.config_fields if f.kind == "secret" and self.config[f.name])
+
     @classmethod
     def check_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """Fill in defaults and return the settings; raises Misconfigured naming every field that is wrong."""
@@ -190,15 +211,25 @@ class Backend:
             raise Misconfigured("; ".join(wrong), code="bad_config")
         return settings
 
+    def split(self, message: OutboundMessage) -> list[tuple[str, ...]]:
+        """The groups of `message.recipients` that can share one call, in the order they should be sent.
+
+        Every recipient is in exactly one group. Delivery makes one attempt per group
+        (`send(message.for_call(group, key))`). The default cuts at `max_recipients`; a service that reads the
+        recipients from headers cuts so that no blind copy is shown to anybody (PRV-3).
+        """
+        recipients, size = message.recipients, self.max_recipients
+        return [recipients[start : start + size] for start in range(0, len(recipients), size)]
+
     def send(self, message: OutboundMessage) -> SendResult:
-        """Hand the message to the service for `message.recipients`.
+        """Hand the message to the service for `message.recipients`, one group of `split`.
 
         Raises TemporaryFailure, PermanentFailure (TooLarge, Unsupported) or Misconfigured when the call as a whole
         did not succeed; what the service refuses for single recipients is in the result.
         """
         raise NotImplementedError
 
-    def lost(self, message: OutboundMessage) -> tuple[str, ...]:
+    def lost(self, message: OutboundMessage) -> tuple[str, ...]:  # noqa: ARG002
         """What this provider cannot carry of the message, known before sending; empty when nothing is lost (PRV-4)."""
         return ()
 

@@ -27,8 +27,9 @@ class ProviderError(Exception):
 class TemporaryFailure(ProviderError):
     """Trying again later may work: 429, 5xx, timeout, connection error, throttling, anything unknown.
 
-    `outcome_unknown` is True when the request had left us in full and no answer came back, so that the provider may
-    have taken the message all the same (a read timeout, a connection lost after the final dot).
+    `outcome_unknown` is True when the request had left us in full and the provider's own answer did not come back, so
+    that it may have taken the message all the same (a read timeout, a connection lost after the final dot, an answer
+    that cannot be read, a gateway's 502 or 504 in the provider's place).
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class TooLarge(PermanentFailure):
 
 
 class Unsupported(PermanentFailure):
-    """This provider cannot say what the message says (an SMTPUTF8 address, say); another one may."""
+    """This provider will not carry this message, another one may: it cannot say what the message says (an SMTPUTF8
+    address, 8-bit lines), or this sender is not allowed there (`sender_not_verified`, `sender_refused`)."""
 
 
 class Misconfigured(ProviderError):

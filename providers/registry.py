@@ -1,13 +1,48 @@
 """Provider type → backend. A new type is one line here."""
 
-from providers.base import Backend
+from __future__ import annotations
 
-_PATHS: dict[str, str] = {}
+from collections.abc import Mapping
+from typing import Any, cast
+
+from django.utils.module_loading import import_string
+
+from providers.base import Backend
+from providers.exceptions import Misconfigured
+
+_PATHS: dict[str, str] = {
+    "sendgrid": "providers.backends.sendgrid.SendGridBackend",
+    "postmark": "providers.backends.postmark.PostmarkBackend",
+    "brevo": "providers.backends.brevo.BrevoBackend",
+    "mailjet": "providers.backends.mailjet.MailjetBackend",
+    "resend": "providers.backends.resend.ResendBackend",
+    "mailersend": "providers.backends.mailersend.MailerSendBackend",
+    "mandrill": "providers.backends.mandrill.MandrillBackend",
+    "smtp": "providers.backends.smtp.SmtpBackend",
+    "file": "providers.backends.file.FileBackend",
+    "stdout": "providers.backends.stdout.StdoutBackend",
+    "memory": "providers.backends.memory.MemoryBackend",
+}
+_FOR_TESTS = frozenset({"memory"})
 
 
 def types() -> tuple[str, ...]:
-    return tuple(_PATHS)
+    """The types people may choose; the one that only tests use is not among them."""
+    return tuple(type_ for type_ in _PATHS if type_ not in _FOR_TESTS)
 
 
 def backend_class(type_: str) -> type[Backend]:
-    raise NotImplementedError(type_)
+    """The backend of a type. Raises Misconfigured for a type nobody knows."""
+    try:
+        path = _PATHS[type_]
+    except KeyError:
+        raise Misconfigured(f"There is no provider type {type_!r}.", code="unknown_type") from None
+    return cast(type[Backend], import_string(path))
+
+
+def connect(type_: str, config: Mapping[str, Any], timeout: float = 30.0) -> Backend:
+    """A backend made from decrypted settings; connections are opened when the first message needs one.
+
+    Raises Misconfigured for an unknown type or settings that cannot work.
+    """
+    return backend_class(type_)(config, timeout=timeout)
