@@ -1,0 +1,289 @@
+"""Message bodies on a local file system: a Django storage that only says yes when the bytes are durable (STO-2)."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import os
+import stat
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, BinaryIO
+
+from django.core.files.storage import FileSystemStorage
+from django.utils.deconstruct import deconstructible
+
+from delivery.submission import Body
+
+INCOMING = ".incoming"
+"""Where temporaries lie, on the same file system; no key begins with a dot."""
+ABANDONED_AFTER = 3600.0
+"""Seconds after which a temporary belongs to a dead process: far above the deadline of any operation."""
+EMPTY_AFTER = 24 * 3600.0
+"""Seconds after which an empty directory is removed; nobody writes into one that old, its name is a time."""
+SYNC_THREADS = 8
+CHUNK = 1024 * 1024
+
+
+class Incomplete(OSError):
+    """The stream ended before the size it announced."""
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@deconstructible(path="delivery.storage.DurableFileSystemStorage")
+class DurableFileSystemStorage(FileSystemStorage):
+    """Files are written once, under a temporary name, and appear under their own name whole and durable.
+
+    A process that dies leaves at most files in `.incoming`, which no method lists; those of more than an hour ago are
+    removed by the next process at its first write, and by `tidy`. Directories are made 0700, files 0600.
+    """
+
+    def __init__(self, location: str, **options: Any) -> None:
+        super().__init__(location, **{"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700, **options})
+        self._ready = False
+        self._entered: set[str] = set()
+        self._lock = threading.Lock()
+        self._sync_pool: ThreadPoolExecutor | None = None
+        os.register_at_fork(after_in_child=self._forget_threads)
+
+    def save_many(self, items: Sequence[tuple[str, Body]]) -> list[Exception | None]:
+        """Write bodies under their keys, in one round of fsync for all; None for each that is durable.
+
+        A key that already holds the same octets is left as it is; one that holds others is a FileExistsError.
+        """
+        try:
+            self._make_ready()
+        except OSError as error:
+            return [error] * len(items)
+        drafts = [_Draft(self, key, body) for key, body in items]
+        for draft in drafts:
+            draft.write()
+        self._sync_all(drafts)
+        for draft in drafts:
+            draft.publish()
+        self._sync_directories(drafts)
+        return [draft.error for draft in drafts]
+
+    def _save(self, name: str, content: Any) -> str:
+        [error] = self.save_many([(name, _Content(content))])
+        if error is not None:
+            raise error
+        return name
+
+    def read_bytes(self, key: str) -> bytes:
+        """Everything under a key; FileNotFoundError when there is nothing."""
+        with self.open_stream(key) as stream:
+            return stream.read()
+
+    def open_stream(self, key: str) -> BinaryIO:
+        return open(self.path(key), "rb")
+
+    def pages(self, older_than: datetime | None = None) -> Iterator[list[str]]:
+        """Keys, a directory at a time; `older_than` leaves out what was written since."""
+        limit = older_than.timestamp() if older_than else None
+        waiting = [""]
+        while waiting:
+            directory = waiting.pop()
+            keys, below = self._scan(directory, limit)
+            waiting += below
+            yield keys
+
+    def tidy(self) -> None:
+        """Remove temporaries of dead processes and directories that have long been empty; for maintenance."""
+        self._remove_leftovers()
+        limit = time.time() - EMPTY_AFTER
+        for entry in self._entries(""):
+            if entry.is_dir(follow_symlinks=False) and entry.stat().st_mtime < limit:
+                with contextlib.suppress(OSError):
+                    os.rmdir(entry.path)
+
+    def durable_directory(self, path: str) -> None:
+        """Make a directory and its parents, if missing, and make their names durable.
+
+        Each process does so once for each directory it enters, because another may have made it and not come to
+        syncing the name yet.
+        """
+        missing = [path]
+        while not os.path.isdir(parent := os.path.dirname(missing[-1])):
+            missing.append(parent)
+        for directory in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, self.directory_permissions_mode or 0o700)
+            sync_directory(os.path.dirname(directory))
+        with self._lock:
+            if len(self._entered) > 1000:
+                self._entered.clear()
+            self._entered.add(path)
+
+    def enter(self, path: str) -> None:
+        if path not in self._entered:
+            self.durable_directory(path)
+
+    @property
+    def incoming(self) -> str:
+        return os.path.join(self.location, INCOMING)
+
+    def _make_ready(self) -> None:
+        if not self._ready:
+            self.durable_directory(self.incoming)
+            self._remove_leftovers()
+            self._ready = True
+
+    def _remove_leftovers(self) -> None:
+        limit = time.time() - ABANDONED_AFTER
+        for entry in self._entries(INCOMING):
+            with contextlib.suppress(FileNotFoundError):
+                if entry.stat(follow_symlinks=False).st_mtime < limit:
+                    os.unlink(entry.path)
+
+    def _entries(self, directory: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(os.path.join(self.location, directory)) as entries:
+                return list(entries)
+        except FileNotFoundError:
+            return []
+
+    def _scan(self, directory: str, limit: float | None) -> tuple[list[str], list[str]]:
+        keys, below = [], []
+        for entry in self._entries(directory):
+            name = f"{directory}/{entry.name}" if directory else entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                below.append(name)
+            elif limit is None:
+                keys.append(name)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    info = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(info.st_mode) and info.st_mtime < limit:
+                        keys.append(name)
+        return sorted(keys), sorted(below, reverse=True)
+
+    def _sync_all(self, drafts: list[_Draft]) -> None:
+        """One thread would wait for the disk once per file; several at once share what the file system commits."""
+        written = [draft for draft in drafts if draft.error is None]
+        if len(written) <= 2:
+            for draft in written:
+                draft.sync()
+            return
+        if self._sync_pool is None:
+            with self._lock:
+                self._sync_pool = self._sync_pool or ThreadPoolExecutor(SYNC_THREADS, "store-sync")
+        shares = [written[start::SYNC_THREADS] for start in range(min(SYNC_THREADS, len(written)))]
+        list(self._sync_pool.map(_sync_each, shares))
+
+    def _sync_directories(self, drafts: list[_Draft]) -> None:
+        for directory in {draft.directory for draft in drafts if draft.error is None}:
+            try:
+                sync_directory(directory)
+            except OSError as error:
+                for draft in drafts:
+                    if draft.directory == directory:
+                        draft.error = draft.error or error
+
+    def _forget_threads(self) -> None:
+        self._sync_pool = None
+        self._lock = threading.Lock()
+
+
+class _Draft:
+    """One body on its way under its name. `error` is the first thing that went wrong; later steps then do nothing."""
+
+    __slots__ = ("_fd", "_temporary", "body", "directory", "error", "path", "storage")
+
+    def __init__(self, storage: DurableFileSystemStorage, key: str, body: Body) -> None:
+        self.storage = storage
+        self.body = body
+        self.error: Exception | None = None
+        self._fd = -1
+        self.path = os.path.join(storage.location, key)
+        self.directory = os.path.dirname(self.path)
+        self._temporary = os.path.join(storage.incoming, uuid.uuid4().hex)
+
+    def write(self) -> None:
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._fd = os.open(self._temporary, flags, self.storage.file_permissions_mode or 0o600)
+            written = 0
+            with self.body.open() as stream:
+                while chunk := stream.read(CHUNK):
+                    view = memoryview(chunk)
+                    while view:
+                        view = view[os.write(self._fd, view) :]
+                    written += len(chunk)
+            if self.body.size not in (written, -1):
+                raise Incomplete(f"{written} octets of {self.body.size}")
+        except Exception as error:  # noqa: BLE001 - each body has its own outcome
+            self._fail(error)
+
+    def sync(self) -> None:
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            self._fail(error)
+
+    def publish(self) -> None:
+        if self.error is not None:
+            return
+        try:
+            os.close(self._fd)
+            self._fd = -1
+            self.storage.enter(self.directory)
+            if os.path.exists(self.path):
+                self._compare()
+                return
+            try:
+                os.rename(self._temporary, self.path)
+            except FileNotFoundError:  # the directory was removed behind our back
+                self.storage.durable_directory(self.directory)
+                os.rename(self._temporary, self.path)
+        except OSError as error:
+            self._fail(error)
+
+    def _compare(self) -> None:
+        if not filecmp.cmp(self._temporary, self.path, shallow=False):
+            raise FileExistsError("the key already holds other octets")
+        os.unlink(self._temporary)
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        with contextlib.suppress(OSError):
+            if self._fd >= 0:
+                os.close(self._fd)
+        self._fd = -1
+        with contextlib.suppress(OSError):
+            os.unlink(self._temporary)
+
+
+class _Content:
+    """A Django File as a Body whose size nobody announces."""
+
+    size = -1
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+
+    def open(self) -> Any:
+        self._content.seek(0)
+        return contextlib.nullcontext(self._content)
+
+    def header_block(self) -> bytes:
+        raise NotImplementedError
+
+
+def _sync_each(drafts: list[_Draft]) -> None:
+    for draft in drafts:
+        draft.sync()
