@@ -12,62 +12,62 @@ import os
 from collections.abc import Callable, Iterable
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from smtpproxy import dotenv
+
 T = TypeVar("T")
+# The methods below are named after the types they give, and hide them from the annotations in the class.
+Text: TypeAlias = str
+Texts: TypeAlias = list[str]
+Whole: TypeAlias = int
+Wholes: TypeAlias = list[int]
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
-_UNSET: Any = object()
+
+
+def _split(raw: str) -> list[str]:
+    return [item.strip() for item in raw.split(",") if item.strip()]
 
 
 class Env:
-    """Reads variables from the process environment, then from `.env`; the environment wins."""
+    """Reads variables from the process environment, then from `.env`; the environment wins.
 
-    def __init__(self, dotenv: Path | None = None) -> None:
+    An empty value means the default. Every reader raises ImproperlyConfigured, with one line that names the variable
+    and what it may be.
+    """
+
+    def __init__(self, dotenv_path: Path | None = None) -> None:
         self.declared: dict[str, Any] = {}
-        self._dotenv = dotenv
+        self.secrets: set[str] = set()
+        self._dotenv_path = dotenv_path
         self._from_file: dict[str, str] = {}
         self.reload()
 
     def reload(self) -> None:
         """Read `.env` anew (SMTP-15); the process environment itself cannot have changed."""
-        self._from_file = {}
-        if self._dotenv and self._dotenv.is_file():
-            before = dict(os.environ)
-            try:
-                environ.Env.read_env(str(self._dotenv), overwrite=True)
-                self._from_file = {name: value for name, value in os.environ.items() if before.get(name) != value}
-            finally:
-                for name in self._from_file:
-                    if name in before:
-                        os.environ[name] = before[name]
-                    else:
-                        del os.environ[name]
+        self._from_file = dotenv.read(self._dotenv_path) if self._dotenv_path else {}
 
-    def _raw(self, name: str, default: Any) -> str | None:
+    def _raw(self, name: Text, default: Any) -> Text:
         self.declared[name] = default
-        if name in os.environ:
-            return os.environ[name]
-        return self._from_file.get(name)
+        return os.environ.get(name, self._from_file.get(name, "")).strip()
 
-    def _read(self, name: str, default: T, parse: Callable[[str], T], wanted: str) -> T:
+    def _read(self, name: Text, default: T, parse: Callable[[Text], T], wanted: Text) -> T:
         raw = self._raw(name, default)
-        if raw is None or raw == "":
-            if default is _UNSET:
-                raise ImproperlyConfigured(f"{name} is required: {wanted}.")
+        if not raw:
             return default
         try:
-            return parse(raw.strip())
-        except ValueError as error:
-            raise ImproperlyConfigured(f"{name}={raw!r} is not valid: {wanted}.") from error
+            return parse(raw)
+        except ValueError:
+            raise ImproperlyConfigured(f"{name}={raw!r} is not valid: give {wanted}.") from None
 
-    def str(self, name: str, default: str = _UNSET) -> str:
+    def str(self, name: Text, default: Text) -> Text:
         return self._read(name, default, str, "a text")
 
-    def bool(self, name: str, default: bool) -> bool:
-        def parse(raw: str) -> bool:
+    def bool(self, name: Text, default: bool) -> bool:
+        def parse(raw: Text) -> bool:
             if raw.lower() in _TRUE:
                 return True
             if raw.lower() in _FALSE:
@@ -76,8 +76,8 @@ class Env:
 
         return self._read(name, default, parse, "true or false")
 
-    def int(self, name: str, default: int, *, low: int = 0, high: int = 2**53) -> int:
-        def parse(raw: str) -> int:
+    def int(self, name: Text, default: Whole, *, low: Whole = 0, high: Whole = 2**53) -> Whole:
+        def parse(raw: Text) -> Whole:
             value = int(raw)
             if not low <= value <= high:
                 raise ValueError(raw)
@@ -85,8 +85,8 @@ class Env:
 
         return self._read(name, default, parse, f"a whole number from {low} to {high}")
 
-    def seconds(self, name: str, default: float, *, low: float = 0) -> float:
-        def parse(raw: str) -> float:
+    def seconds(self, name: Text, default: float, *, low: float = 0) -> float:
+        def parse(raw: Text) -> float:
             value = float(raw)
             if not low <= value < float("inf"):
                 raise ValueError(raw)
@@ -94,78 +94,89 @@ class Env:
 
         return self._read(name, default, parse, f"a number of seconds, at least {low}")
 
-    def choice(self, name: str, default: str, choices: Iterable[str]) -> str:
+    def choice(self, name: Text, default: Text, choices: Iterable[Text]) -> Text:
         allowed = tuple(choices)
 
-        def parse(raw: str) -> str:
+        def parse(raw: Text) -> Text:
             if raw not in allowed:
                 raise ValueError(raw)
             return raw
 
         return self._read(name, default, parse, f"one of {', '.join(allowed)}")
 
-    def list(self, name: str, default: Iterable[str] = ()) -> list[str]:
-        return self._read(name, list(default), lambda raw: [x.strip() for x in raw.split(",") if x.strip()], "a list")
+    def list(self, name: Text, default: Iterable[Text] = ()) -> Texts:
+        return self._read(name, [*default], _split, "a list with commas between")
 
-    def choices(self, name: str, default: Iterable[str], choices: Iterable[str]) -> list[str]:
+    def choices(self, name: Text, default: Iterable[Text], choices: Iterable[Text]) -> Texts:
         """A comma-separated list out of `choices`."""
         allowed = tuple(choices)
 
-        def parse(raw: str) -> list[str]:
-            values = [x.strip() for x in raw.split(",") if x.strip()]
+        def parse(raw: Text) -> Texts:
+            values = _split(raw)
             if not values or not set(values) <= set(allowed):
                 raise ValueError(raw)
             return values
 
-        return self._read(name, list(default), parse, f"a list out of {', '.join(allowed)}")
+        return self._read(name, [*default], parse, f"a list out of {', '.join(allowed)}")
 
-    def ints(self, name: str, default: Iterable[int], *, low: int = 1) -> list[int]:
-        def parse(raw: str) -> list[int]:
-            values = [int(x) for x in raw.split(",")]
+    def ints(self, name: Text, default: Iterable[Whole], *, low: Whole = 1) -> Wholes:
+        def parse(raw: Text) -> Wholes:
+            values = [int(item) for item in raw.split(",")]
             if min(values) < low:
                 raise ValueError(raw)
             return values
 
-        return self._read(name, list(default), parse, f"a list of whole numbers, each at least {low}")
+        return self._read(name, [*default], parse, f"a list of whole numbers, each at least {low}")
 
-    def networks(self, name: str, default: Iterable[str] = ()) -> list[str]:
-        def parse(raw: str) -> list[str]:
-            return [str(ip_network(x.strip())) for x in raw.split(",") if x.strip()]
+    def networks(self, name: Text, default: Iterable[Text] = ()) -> Texts:
+        def parse(raw: Text) -> Texts:
+            return [str(ip_network(item)) for item in _split(raw)]
 
-        return self._read(name, list(default), parse, "a list of networks such as 192.0.2.0/24")
+        return self._read(name, [*default], parse, "a list of networks such as 192.0.2.0/24")
 
-    def path(self, name: str, default: Path) -> Path:
+    def path(self, name: Text, default: Path) -> Path:
         return self._read(name, default, lambda raw: Path(raw).expanduser().resolve(), "a path")
 
-    def secret(self, name: str, default: str = "") -> str:
+    def secret(self, name: Text, default: Text = "") -> Text:
         """The value of `NAME`, or the content of the file `NAME_FILE` names; never echoed in an error."""
-        raw, file = self._raw(name, ""), self._raw(f"{name}_FILE", "")
-        if raw and file:
+        self.secrets.add(name)
+        value, file = self._raw(name, default), self._raw(f"{name}_FILE", "")
+        if value and file:
             raise ImproperlyConfigured(f"Give {name} or {name}_FILE, not both.")
-        if file:
-            try:
-                return Path(file).read_text().strip()
-            except OSError as error:
-                raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error.strerror}.") from error
-        return raw or default
+        if not file:
+            return value or default
+        try:
+            value = Path(file).expanduser().read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ImproperlyConfigured(f"{name}_FILE={file!r} cannot be read: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise ImproperlyConfigured(f"{name}_FILE={file!r} is not text in UTF-8.") from None
+        if not value:
+            raise ImproperlyConfigured(f"{name}_FILE={file!r} is empty.")
+        return value
 
-    def database(self, name: str, default: str) -> dict[str, Any]:
+    def url(self, name: Text, default: Text, schemes: Iterable[Text]) -> Text:
+        """A URL, which may hold a password and is therefore read as a secret."""
+        value, allowed = self.secret(name, default), tuple(schemes)
+        if value.partition("://")[0] not in allowed:
+            raise ImproperlyConfigured(f"{name} must begin with {' or '.join(f'{each}://' for each in allowed)}.")
+        return value
+
+    def database(self, name: Text, default: Text) -> dict[Text, Any]:
         """A Django database entry from a URL; only `sqlite` and `postgres` are known."""
-        url = self.secret(name, default)
-        if url.partition("://")[0] not in ("sqlite", "postgres", "postgresql"):
-            raise ImproperlyConfigured(f"{name} must begin with sqlite:// or postgres://.")
+        url = self.url(name, default, ("sqlite", "postgres", "postgresql"))
         try:
             return dict(environ.Env.db_url_config(url))
-        except ValueError:
+        except (ValueError, ImproperlyConfigured):
             raise ImproperlyConfigured(f"{name} is not a valid database URL.") from None
 
-    def check_names(self, prefixes: Iterable[str]) -> None:
+    def check_names(self, prefixes: Iterable[Text]) -> None:
         """Raise for variables that nothing asks for: any in `.env`, and in the environment those that look misspelt.
 
         In the environment only names with one of our `prefixes` that come close to a known one count, since
         orchestrators put names of their own there.
         """
-        known = list(self.declared)
+        known = [*self.declared]
         suspects = [name for name in os.environ if name.startswith(tuple(prefixes)) and name not in self.declared]
         wrong = {name: difflib.get_close_matches(name, known, 1, 0.85) for name in suspects}
         wrong = {name: near for name, near in wrong.items() if near}

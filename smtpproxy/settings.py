@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from smtpproxy import keys
+from smtpproxy import keys, sockets
 from smtpproxy.env import Env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -93,9 +94,10 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # --- Database ---------------------------------------------------------------------------------------------------
 DB_CONNECT_TIMEOUT = env.int("DB_CONNECT_TIMEOUT", 5, low=1)
+DB_STATEMENT_TIMEOUT = env.int("DB_STATEMENT_TIMEOUT", 30, low=1)
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
-        **env.database("DATABASE_URL", f"sqlite:///{DATA_DIR / 'smtpproxy.sqlite3'}"),
+        **env.database("DATABASE_URL", f"sqlite:///{quote(str(DATA_DIR / 'smtpproxy.sqlite3'))}"),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
     }
@@ -112,7 +114,6 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 else:
     DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = DB_CONNECT_TIMEOUT
     # A statement that waits longer than this is given up; the client gets 451 at once (ACC-7).
-    DB_STATEMENT_TIMEOUT = env.int("DB_STATEMENT_TIMEOUT", 30, low=1)
     DATABASES["default"]["OPTIONS"]["options"] = f"-c statement_timeout={DB_STATEMENT_TIMEOUT * 1000}"
 
 # --- Message store ----------------------------------------------------------------------------------------------
@@ -147,12 +148,12 @@ STORAGES = {
 
 # --- Broker -----------------------------------------------------------------------------------------------------
 QUEUE_TYPE = env.choice("QUEUE_TYPE", "embedded", ["embedded", "redis"])
-EMBEDDED_SOCKET = DATA_DIR / "broker" / "broker.sock"
-REDIS_URL = env.secret("REDIS_URL", "redis://127.0.0.1:6379/0")
+EMBEDDED_SOCKET = sockets.broker_socket(DATA_DIR)
+REDIS_URL = env.url("REDIS_URL", "redis://127.0.0.1:6379/0", ["redis", "rediss", "unix"])
 ENQUEUE_FAILURE = env.choice("ENQUEUE_FAILURE", "reject", ["reject", "accept"])
-SHARED_STATE_URL = f"unix://{EMBEDDED_SOCKET}" if QUEUE_TYPE == "embedded" else REDIS_URL
+SHARED_STATE_URL = sockets.redis_url(EMBEDDED_SOCKET) if QUEUE_TYPE == "embedded" else REDIS_URL
 
-CELERY_BROKER_URL = f"redis+socket://{EMBEDDED_SOCKET}" if QUEUE_TYPE == "embedded" else REDIS_URL
+CELERY_BROKER_URL = sockets.broker_url(SHARED_STATE_URL)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {
