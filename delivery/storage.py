@@ -26,6 +26,8 @@ ABANDONED_AFTER = 3600.0
 EMPTY_AFTER = 24 * 3600.0
 """Seconds after which an empty directory is removed; nobody writes into one that old, its name is a time."""
 SYNC_THREADS = 8
+UNKNOWN_SIZE = -1
+"""`Body.size` of a stream that does not say how long it is."""
 CHUNK = 1024 * 1024
 
 
@@ -224,7 +226,7 @@ class _Draft:
                     while view:
                         view = view[os.write(self._fd, view) :]
                     written += len(chunk)
-            if self.body.size not in (written, -1):
+            if self.body.size not in (written, UNKNOWN_SIZE):
                 raise Incomplete(f"{written} octets of {self.body.size}")
         except Exception as error:  # noqa: BLE001 - each body has its own outcome
             self._fail(error)
@@ -271,7 +273,7 @@ class _Draft:
 class _Content:
     """A Django File as a Body whose size nobody announces."""
 
-    size = -1
+    size = UNKNOWN_SIZE
 
     def __init__(self, content: Any) -> None:
         self._content = content

@@ -21,6 +21,7 @@ from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import storages
 
 from delivery.exceptions import BodyNotFound, StoreUnavailable
+from delivery.storage import UNKNOWN_SIZE
 from delivery.submission import Body
 
 T = TypeVar("T")
@@ -145,7 +146,7 @@ class _Door:
 class _Stream:
     """An open stream as a Body of unknown size."""
 
-    size = -1
+    size = UNKNOWN_SIZE
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

@@ -132,7 +132,7 @@ if STORAGE_TYPE == "local":
     }
 else:
     _messages_storage = {
-        "BACKEND": "delivery.storage.MessageS3Storage",
+        "BACKEND": "delivery.storage_s3.MessageS3Storage",
         "OPTIONS": {
             "bucket_name": S3_BUCKET,
             "location": S3_PREFIX,
