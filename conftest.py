@@ -2,6 +2,7 @@
 
 import pytest
 
+from accounts import credentials
 from accounts.tests.factories import AccountFactory, TenantFactory, UserFactory
 
 
@@ -29,3 +30,9 @@ def globex_account(globex):
 @pytest.fixture
 def operator(db):
     return UserFactory(email="operator@platform.example", operator=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered():
+    """Rows of one test must not answer the questions of the next."""
+    credentials.forget_cached()

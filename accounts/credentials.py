@@ -2,43 +2,109 @@
 
 from __future__ import annotations
 
-import uuid
-from dataclasses import dataclass
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db.models import Value
+from django.db.models.functions import Lower
+
+from accounts import password_hashes
+from accounts.api_keys import KeyIdentity, issue_api_key, revoke_api_key, rotate_api_key, verify_api_key
+from accounts.generated import generate, note_use
+from accounts.identity import AuthenticationFailed, Identity, identity_of, refusal, sender_allowed
+from accounts.models import Account
+from accounts.network_accounts import forget_network_accounts, identify_by_network
+
+__all__ = (
+    "AuthenticationFailed",
+    "Identity",
+    "KeyIdentity",
+    "forget_cached",
+    "identify_by_network",
+    "issue_api_key",
+    "issue_password",
+    "revoke_api_key",
+    "rotate_api_key",
+    "sender_allowed",
+    "set_password",
+    "verify",
+    "verify_api_key",
+)
+
+MAX_PASSWORD_LENGTH = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a client has shown to be: one account of one tenant, and what it may put in MAIL FROM and From."""
+def issue_password(account: Account) -> str:
+    """Give the account a new password of 190 random bits and return it: it cannot be shown again.
 
-    account_id: uuid.UUID
-    tenant_id: uuid.UUID
-    username: str
-    allowed_senders: tuple[str, ...]
-    may_send_bounces: bool
+    The old password ends at once.
+    """
+    password = generate(32)
+    account.password_hash = password_hashes.hash_generated(password)
+    account.save(update_fields=["password_hash", "updated_at"])
+    return password
 
 
-class AuthenticationFailed(Exception):
-    """Not let in. `code` says why, for the log only: the client is never told which it was."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+def set_password(account: Account, chosen: str) -> None:
+    """Give the account a password somebody chose; raises ValidationError for a weak or unusable one."""
+    if not _usable(chosen):
+        raise ValidationError("A password has at most 1024 characters and no NUL.", code="unusable_password")
+    validate_password(chosen)
+    account.password_hash = password_hashes.hash_chosen(chosen)
+    account.save(update_fields=["password_hash", "updated_at"])
 
 
 def verify(username: str, password: str, client_ip: str | None) -> Identity:
     """The account these credentials belong to; blocks on database and hashing, so call it from a thread.
 
     Raises AuthenticationFailed with code `unknown_account`, `wrong_password`, `account_suspended`,
-    `tenant_suspended` or `network_not_allowed`, after the same time whichever it was.
+    `tenant_suspended` or `network_not_allowed`, after the same time whichever it was: every refusal has paid for
+    exactly one argon2 check, so that its time does not tell which accounts exist or how their password is kept.
     """
-    raise NotImplementedError
+    account = _account_named(username)
+    reason = "unknown_account" if account is None else refusal(account, client_ip)
+    if account is None or reason:
+        password_hashes.waste_a_check()
+        raise AuthenticationFailed(reason)
+    if not _password_is_right(account, password):
+        raise AuthenticationFailed("wrong_password")
+    _renew_hash(account, password)
+    note_use(Account.objects.filter(pk=account.pk), account.last_used_at)
+    return identity_of(account)
 
 
-def identify_by_network(client_ip: str) -> Identity | None:
-    """The account that is authenticated by this client address alone, or None (SMTP-13)."""
-    raise NotImplementedError
+def _account_named(username: str) -> Account | None:
+    if not _usable(username):
+        return None
+    # Both sides are folded by the database, whose notion of lower case is the one the unique constraint uses.
+    named = Account.objects.alias(folded=Lower("username")).filter(folded=Lower(Value(username)))
+    return named.select_related("tenant").first()
 
 
-def sender_allowed(identity: Identity, address: str) -> bool:
-    """Whether the account may send as `address` (`local@domain`); "" is the empty envelope sender (SMTP-6)."""
-    raise NotImplementedError
+def _usable(text: str) -> bool:
+    """Whether database and hash functions take this text at all; what a client sends may hold anything."""
+    if len(text) > MAX_PASSWORD_LENGTH or "\0" in text:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _password_is_right(account: Account, password: str) -> bool:
+    if not _usable(password):
+        password_hashes.waste_a_check()
+        return False
+    right = password_hashes.matches(password, account.password_hash)
+    if not right and not password_hashes.is_slow(account.password_hash):
+        password_hashes.waste_a_check()
+    return right
+
+
+def _renew_hash(account: Account, password: str) -> None:
+    renewed = password_hashes.renewed(password, account.password_hash)
+    if renewed:
+        # Only over what was just verified: a password changed meanwhile stays changed.
+        Account.objects.filter(pk=account.pk, password_hash=account.password_hash).update(password_hash=renewed)
+
+
+def forget_cached() -> None:
+    """Drop all that this process remembers; the next question is answered from the database."""
+    forget_network_accounts()
+    password_hashes.forget_verified()
