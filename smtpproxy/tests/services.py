@@ -46,7 +46,7 @@ def redis_server() -> Iterator[str]:
         [broker.binary(), *options],
         stdout=subprocess.DEVNULL,
         process_group=0,
-        preexec_fn=lifeline.tied_to_parent(),
+        preexec_fn=lifeline.tied_to_parent(),  # noqa: PLW1509 -- it only makes two system calls
     )
     try:
         wait_until(lambda: port_answers(port), "the start of Redis")
@@ -92,7 +92,7 @@ def postgres_server() -> Iterator[str]:
             user=user,
             cwd=folder,
             process_group=0,
-            preexec_fn=lifeline.tied_to_parent(),
+            preexec_fn=lifeline.tied_to_parent(),  # noqa: PLW1509 -- it only makes two system calls
         )
     try:
         wait_until(lambda: port_answers(port), "the start of PostgreSQL")
