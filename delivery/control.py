@@ -1,4 +1,7 @@
-"""What an operator may do with messages: hold, release, retry now, cancel (DEL-9). The admin, commands and API call these."""
+"""What an operator may do with messages: hold, release, retry now, cancel (DEL-9).
+
+The admin, the commands and the API call these and never set a status themselves.
+"""
 
 from __future__ import annotations
 

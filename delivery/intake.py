@@ -1,17 +1,251 @@
-"""Acceptance: the only way a message comes in (ACC-1)."""
+"""Acceptance: the only way a message comes in (ACC-1).
+
+Check, bytes into the store, rows in one transaction, ring. A crash after the bytes leaves a body nobody refers to; a
+crash after the rows leaves a message the sweeper finds. Nothing is answered before both are durable (ACC-2).
+"""
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
-from delivery.exceptions import NotAccepted
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, OperationalError, close_old_connections, transaction
+from django.utils import timezone
+
+from accounts.models import Account
+from delivery import events, policy, queue, store
+from delivery.exceptions import Deferred, NotAccepted, StoreUnavailable
+from delivery.models import EventType, Message, MessageStatus, Recipient
 from delivery.submission import Accepted, Submission
 
+log = structlog.get_logger(__name__)
 
-def accept(submissions: Sequence[Submission]) -> list[Accepted | NotAccepted]:
+FIRST_LOOK = timedelta(minutes=1)
+"""A fresh row is not due for this long: its ring is under way (ACC-3)."""
+RING_WAITS = (0.5, 1.0, 2.0)
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A submission that passed the checks, with the rows it will become."""
+
+    submission: Submission
+    message: Message
+    recipients: list[Recipient]
+
+
+Answer = Accepted | NotAccepted
+
+
+def accept(submissions: Sequence[Submission]) -> list[Answer]:
     """Check, store, record and ring for messages that ended at the same moment; one answer each, in order.
 
     Blocks on disk, database and broker: call it from a thread. Never raises for a single message's sake; an
     unforeseen error is a Deferred for every message it concerns.
     """
-    raise NotImplementedError
+    answers: dict[int, Answer] = {}
+    close_old_connections()
+    try:
+        _accept(submissions, answers)
+    except Exception:
+        log.exception("acceptance failed", messages=len(submissions))
+    finally:
+        close_old_connections()
+    return [answers.get(id(submission)) or _our_failure() for submission in submissions]
+
+
+def _accept(submissions: Sequence[Submission], answers: dict[int, Answer]) -> None:
+    admitted = _check(submissions, answers)
+    stored = _store(admitted, answers)
+    written = _write(stored, answers)
+    for one in _ring(written, answers):
+        answers[id(one.submission)] = Accepted(one.message.pk)
+
+
+def _our_failure() -> Deferred:
+    return Deferred("Not accepted for a reason of our own; please try again.", code="internal", status="4.3.0")
+
+
+def _check(submissions: Sequence[Submission], answers: dict[int, Answer]) -> list[Admitted]:
+    accounts = Account.objects.select_related("tenant").in_bulk({submission.account_id for submission in submissions})
+    admitted = []
+    for submission in submissions:
+        try:
+            headers = policy.admit(submission, accounts.get(submission.account_id))
+        except NotAccepted as refusal:
+            answers[id(submission)] = refusal
+        except Exception:
+            log.exception("check failed", message_id=str(submission.message_id))
+        else:
+            admitted.append(_rows(submission, accounts[submission.account_id], headers))
+    return admitted
+
+
+def _rows(submission: Submission, account: Account, headers: policy.Headers) -> Admitted:
+    now = timezone.now()
+    addresses = list(dict.fromkeys(_spelling(address) for address in submission.recipients))
+    scheduled = submission.scheduled_at is not None and submission.scheduled_at > now
+    message = Message(
+        id=submission.message_id,
+        tenant_id=account.tenant_id,
+        account_id=account.pk,
+        status=MessageStatus.SCHEDULED if scheduled else MessageStatus.QUEUED,
+        source=submission.source,
+        mail_from=submission.mail_from,
+        header_from=headers.originators.from_[0][:320],
+        subject=headers.subject,
+        message_id_header=headers.message_id,
+        size=submission.body.size,
+        recipient_count=len(addresses),
+        has_attachments=headers.has_attachments,
+        smtputf8=submission.smtputf8,
+        store_key=store.key_for(submission.message_id),
+        client_ip=submission.client_ip,
+        session_id=submission.session_id,
+        accepted_at=now,
+        scheduled_at=submission.scheduled_at,
+        next_attempt_at=submission.scheduled_at if scheduled else now + FIRST_LOOK,
+    )
+    recipients = [Recipient(message_id=message.pk, address=address, updated_at=now) for address in addresses]
+    return Admitted(submission, message, recipients)
+
+
+def _spelling(address: str) -> str:
+    """One spelling for one mailbox: domains know no case (RFC 5321 §2.4), local parts may."""
+    local, at, domain = address.rpartition("@")
+    return f"{local}{at}{domain.lower()}"
+
+
+def _store(admitted: Sequence[Admitted], answers: dict[int, Answer]) -> list[Admitted]:
+    outcomes = store.put_many([(one.message.store_key, one.submission.body) for one in admitted])
+    stored = []
+    for one, problem in zip(admitted, outcomes, strict=True):
+        if problem is None:
+            stored.append(one)
+            continue
+        log.error("body not stored", message_id=str(one.message.pk), error=repr(problem))
+        answers[id(one.submission)] = _our_failure()
+    return stored
+
+
+def _write(stored: list[Admitted], answers: dict[int, Answer]) -> list[Admitted]:
+    """Commit the rows; returns those that are committed, and takes the bodies of the others away again."""
+    if not stored:
+        return []
+    try:
+        _insert(stored)
+    except DatabaseError as error:
+        if len(stored) > 1 and not isinstance(error, OperationalError):
+            # One message's values must not cost the others their place.
+            return [one for each in stored for one in _write([each], answers)]
+        return _after_failed_commit(stored, answers, error)
+    return stored
+
+
+def _insert(stored: Sequence[Admitted]) -> None:
+    with transaction.atomic():
+        Message.objects.bulk_create([one.message for one in stored])
+        Recipient.objects.bulk_create([recipient for one in stored for recipient in one.recipients])
+        events.record(
+            events.about(
+                one.message,
+                EventType.RECEIVED,
+                one.message.accepted_at,
+                source=one.message.source,
+                client_ip=one.message.client_ip,
+                recipients=len(one.recipients),
+            )
+            for one in stored
+        )
+
+
+def _after_failed_commit(stored: list[Admitted], answers: dict[int, Answer], error: Exception) -> list[Admitted]:
+    """A connection that broke in COMMIT may have committed: look before saying no (ACC-1)."""
+    ids = [one.message.pk for one in stored]
+    log.error("rows not written", messages=[str(id_) for id_ in ids], error=f"{type(error).__name__}: {error}")
+    close_old_connections()
+    try:
+        committed = set(Message.objects.filter(pk__in=ids).values_list("pk", flat=True))
+    except DatabaseError:
+        # Unknown. Bodies stay, so that a row which did get through has its content.
+        log.exception("cannot tell whether rows were written", messages=[str(id_) for id_ in ids])
+        return []
+    for one in stored:
+        if one.message.pk not in committed:
+            _forget_body(one.message.store_key)
+            answers[id(one.submission)] = _our_failure()
+    return [one for one in stored if one.message.pk in committed]
+
+
+def _forget_body(key: str) -> None:
+    try:
+        store.delete(key)
+    except StoreUnavailable as error:
+        log.warning("unreferenced body left", key=key, error=str(error))
+
+
+def _ring(written: list[Admitted], answers: dict[int, Answer]) -> list[Admitted]:
+    """Ring for what is to be looked at now; returns what is accepted (ACC-3)."""
+    fresh = [one for one in written if one.message.status == MessageStatus.QUEUED]
+    if not fresh or _rung([one.message for one in fresh]):
+        return written
+    if settings.ENQUEUE_FAILURE == "accept":
+        return written
+    ids = [one.message.pk for one in fresh]
+    try:
+        given_up = _give_up(ids)
+    except DatabaseError:
+        # The rows are committed and fall due by themselves: what was promised will be kept.
+        log.exception("cannot mark as enqueue_failed; left to the sweeper", messages=[str(id_) for id_ in ids])
+        return written
+    for one in fresh:
+        if one.message.pk in given_up:
+            answers[id(one.submission)] = Deferred(
+                "The message could not be queued; please try again.", code="enqueue_failed", status="4.3.0"
+            )
+    return [one for one in written if one.message.pk not in given_up]
+
+
+def _rung(messages: Sequence[Message]) -> bool:
+    started = time.monotonic()
+    ids = [message.pk for message in messages]
+    for attempt, wait in enumerate((*RING_WAITS, None), 1):
+        try:
+            queue.ring(ids)
+        except queue.RingFailed as error:
+            for id_ in ids:
+                log.warning(
+                    "ring failed",
+                    message_id=str(id_),
+                    attempt=attempt,
+                    elapsed_ms=round((time.monotonic() - started) * 1000),
+                    error=str(error),
+                )
+        else:
+            return True
+        if wait is not None:
+            time.sleep(wait)
+    return False
+
+
+def _give_up(ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Mark as `enqueue_failed` what no worker has claimed meanwhile; the client is told to send again."""
+    now = timezone.now()
+    with transaction.atomic():
+        waiting = list(
+            Message.objects.select_for_update().filter(pk__in=ids, status=MessageStatus.QUEUED).order_by("pk")
+        )
+        keys = [message.pk for message in waiting]
+        Message.objects.filter(pk__in=keys, status=MessageStatus.QUEUED).update(
+            status=MessageStatus.ENQUEUE_FAILED,
+            status_reason="The broker did not take the ring; the client was told to send again.",
+            next_attempt_at=None,
+            finished_at=now,
+        )
+        events.record(events.about(message, EventType.DEAD_LETTER, now, reason="enqueue_failed") for message in waiting)
+    return set(keys)

@@ -1,0 +1,230 @@
+"""One call to one provider: the row before it, the call, the row after it (DEL-5, DEL-7)."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import structlog
+from django.utils import timezone
+
+from accounts.ids import uuid7
+from delivery.models import DeliveryLog, Message, Recipient, RecipientStatus
+from providers import base, connections
+from providers.base import Backend, OutboundMessage, SendResult
+from providers.exceptions import (
+    Misconfigured,
+    PermanentFailure,
+    ProviderError,
+    TemporaryFailure,
+    TooLarge,
+    Unsupported,
+)
+from providers.models import Provider
+
+log = structlog.get_logger(__name__)
+
+Outcome: TypeAlias = SendResult | ProviderError
+
+
+@dataclass(slots=True)
+class Call:
+    """One call: its attempt row is committed before `backend.send(outbound)` begins."""
+
+    provider: Provider
+    backend: Backend
+    outbound: OutboundMessage
+    attempt: DeliveryLog
+
+
+@dataclass(slots=True)
+class Job:
+    """Some recipients of one message on their way through their candidates, one call after the other.
+
+    `failures` are those of this claim, newest last. `key` is the idempotency key of an earlier attempt whose answer
+    was lost, for the first candidate only. `skipped` is True when a candidate was passed over as unhealthy. `waiting`
+    is True while nothing has happened that uses up a retry (RET-6).
+    """
+
+    message: Message
+    recipients: list[Recipient]
+    candidates: list[Provider]
+    key: uuid.UUID | None = None
+    last: Call | None = None
+    failures: list[ProviderError] = field(default_factory=list)
+    retry_after: float | None = None
+    schedule: Sequence[int] | None = None
+    skipped: bool = False
+    waiting: bool = True
+
+    def part(self, addresses: Sequence[str]) -> Job:
+        """The same job for some of its recipients."""
+        wanted = set(addresses)
+        return replace(
+            self,
+            recipients=[recipient for recipient in self.recipients if recipient.address in wanted],
+            candidates=list(self.candidates),
+            failures=list(self.failures),
+        )
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """Whether the last call ended without anybody knowing if the provider took the message."""
+        last = self.failures[-1] if self.failures else None
+        return isinstance(last, TemporaryFailure) and last.outcome_unknown
+
+    @property
+    def asks_again_safely(self) -> bool:
+        """Whether the last provider recognises the same key when it is tried again."""
+        return self.last is not None and self.last.backend.idempotent
+
+
+def next_provider(job: Job, *, hold_unknown: bool) -> tuple[Provider, Backend] | None:
+    """The candidate for the job's next call, None when there is none to be made in this claim.
+
+    After an unknown outcome another provider would risk a duplicate: not where the tenant wants such mail held, nor
+    where the same provider recognises the same key when it is tried again (DEL-5).
+    """
+    if job.failures:
+        if not passes_on(job.failures[-1]):
+            return None
+        if job.outcome_unknown and (hold_unknown or job.asks_again_safely):
+            return None
+        job.key = None
+    now = timezone.now()
+    while job.candidates:
+        provider = job.candidates.pop(0)
+        if provider.unhealthy_until is not None and provider.unhealthy_until > now:
+            job.skipped = True
+            continue
+        try:
+            backend = connections.backend_for(provider)
+        except Misconfigured as failure:
+            connections.mark_unhealthy(provider, failure.text)
+            job.failures.append(failure)
+            continue
+        if job.schedule is None:
+            job.schedule = provider.retry_schedule
+        return provider, backend
+    return None
+
+
+def passes_on(failure: ProviderError) -> bool:
+    """Whether another provider may succeed where this one did not (RET-2): not when it is the message's own fault."""
+    return not isinstance(failure, PermanentFailure) or isinstance(failure, TooLarge | Unsupported)
+
+
+def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMessage) -> Call:
+    """The job's next call with its attempt row, which is yet to be written."""
+    job.message.attempts += 1
+    key = job.key or uuid7()
+    addresses = tuple(recipient.address for recipient in job.recipients)
+    outbound = outbound.for_call(addresses, str(key))
+    attempt = DeliveryLog(
+        message_id=job.message.pk,
+        tenant_id=job.message.tenant_id,
+        account_id=job.message.account_id,
+        provider_id=provider.pk,
+        provider_name=provider.name,
+        provider_type=provider.type,
+        attempt_number=job.message.attempts,
+        idempotency_key=key,
+        recipients=list(addresses),
+        lost=list(backend.lost(outbound)),
+        created_at=timezone.now(),
+    )
+    job.last = Call(provider, backend, outbound, attempt)
+    return job.last
+
+
+def make(call: Call) -> tuple[Outcome, int]:
+    """Call the provider; returns what came of it and the milliseconds it took. Runs in a thread and never raises:
+    every failure is an outcome, and an unknown one is temporary."""
+    started = time.monotonic()
+    outcome: Outcome
+    try:
+        outcome = call.backend.send(call.outbound)
+    except ProviderError as failure:
+        outcome = failure
+    except Exception as error:
+        log.exception("provider backend failed", message_id=call.outbound.message_id, provider_type=call.provider.type)
+        outcome = TemporaryFailure(
+            f"The {call.provider.type} backend failed ({type(error).__name__}).", code="internal", outcome_unknown=True
+        )
+    return outcome, round((time.monotonic() - started) * 1000)
+
+
+def settle(job: Job, call: Call, outcome: Outcome, duration_ms: int) -> None:
+    """Enter the outcome into the attempt row and the recipients, in memory."""
+    call.attempt.duration_ms = duration_ms
+    call.attempt.finished_at = timezone.now()
+    if isinstance(outcome, SendResult):
+        _settle_result(job, call, outcome)
+    else:
+        _settle_failure(job, call.attempt, outcome)
+
+
+_STATUS = {
+    base.RecipientStatus.DELIVERED: RecipientStatus.DELIVERED,
+    base.RecipientStatus.DEFERRED: RecipientStatus.DEFERRED,
+    base.RecipientStatus.FAILED: RecipientStatus.FAILED,
+}
+# A backend that forgets a recipient breaks the contract. Nobody may guess; asking again is the lesser evil.
+_NO_RESULT = base.RecipientResult(base.RecipientStatus.DEFERRED, code="no_result", text="No result was reported.")
+
+
+def _settle_result(job: Job, call: Call, result: SendResult) -> None:
+    attempt = call.attempt
+    job.waiting = False
+    attempt.provider_message_id = result.provider_message_id[:255]
+    attempt.response_code = result.status_code
+    for recipient in job.recipients:
+        one = result.recipients.get(recipient.address, _NO_RESULT)
+        recipient.status = _STATUS[one.status]
+        recipient.provider_id = call.provider.pk
+        recipient.provider_message_id = one.provider_message_id[:255]
+        recipient.error_code, recipient.error_text = one.code[:64], one.text[:1000]
+        recipient.updated_at = attempt.finished_at or timezone.now()
+        if recipient.status == RecipientStatus.DELIVERED:
+            recipient.delivered_at = attempt.finished_at
+        told = {"status": one.status.value, "code": one.code, "provider_message_id": one.provider_message_id}
+        attempt.results[recipient.address] = {key: value for key, value in told.items() if value}
+    attempt.status = _status_of({recipient.status for recipient in job.recipients})
+    refused = next((r for r in job.recipients if r.status != RecipientStatus.DELIVERED), None)
+    if refused is not None:
+        attempt.error_code, attempt.error_text = refused.error_code, refused.error_text
+
+
+def _status_of(statuses: set[str]) -> DeliveryLog.Status:
+    if statuses == {RecipientStatus.DELIVERED}:
+        return DeliveryLog.Status.DELIVERED
+    if RecipientStatus.DELIVERED in statuses:
+        return DeliveryLog.Status.PARTIAL
+    return DeliveryLog.Status.RETRYING if RecipientStatus.DEFERRED in statuses else DeliveryLog.Status.FAILED
+
+
+def _settle_failure(job: Job, attempt: DeliveryLog, failure: ProviderError) -> None:
+    # What a fallback refuses for good while the primary only had a hiccup is the fallback's own opinion.
+    hiccup = any(isinstance(earlier, TemporaryFailure) for earlier in job.failures)
+    job.failures.append(failure)
+    final = isinstance(failure, PermanentFailure) and not passes_on(failure) and not hiccup
+    if not isinstance(failure, Misconfigured | TooLarge | Unsupported):
+        job.waiting = False
+    if failure.retry_after is not None:
+        job.retry_after = max(failure.retry_after, job.retry_after or 0)
+    attempt.response_code = failure.status_code
+    attempt.error_code, attempt.error_text = failure.code[:64], failure.text[:1000]
+    status = RecipientStatus.FAILED if final else RecipientStatus.DEFERRED
+    if job.outcome_unknown:
+        attempt.status, status = DeliveryLog.Status.UNKNOWN, RecipientStatus.UNKNOWN
+    elif isinstance(failure, PermanentFailure):
+        attempt.status = DeliveryLog.Status.FAILED
+    else:
+        attempt.status = DeliveryLog.Status.RETRYING
+    for recipient in job.recipients:
+        recipient.status = status
+        recipient.error_code, recipient.error_text = attempt.error_code, attempt.error_text
+        recipient.updated_at = attempt.finished_at or timezone.now()

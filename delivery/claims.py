@@ -1,0 +1,165 @@
+"""Who works on a message: a conditional update with a lease, so that no two workers send the same one (DEL-1)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Count, F, Q
+from django.utils import timezone
+
+from delivery import events
+from delivery.models import (
+    PENDING_STATUSES,
+    DeliveryLog,
+    EventType,
+    Message,
+    MessageStatus,
+    Recipient,
+    RecipientStatus,
+)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A message this worker may send, its recipients still to be served, and attempts whose answer was lost.
+
+    A recipient with status `unknown` is one whose last attempt is among `unknown`.
+    """
+
+    message: Message
+    pending: list[Recipient]
+    settled: list[Recipient] = field(default_factory=list)
+    unknown: list[DeliveryLog] = field(default_factory=list)
+
+    @property
+    def recipients(self) -> list[Recipient]:
+        return [*self.pending, *self.settled]
+
+
+def claim(ids: Sequence[uuid.UUID]) -> list[Claimed]:
+    """Claim those of `ids` that are due and nobody else has; ids without a row are logged (QUE-8).
+
+    A message that was claimed before without an outcome is only taken when it comes alone, so that one which kills
+    its worker takes no other down with it (QUE-6). One that has used up its claims is parked instead.
+    """
+    now = timezone.now()
+    lease = uuid.uuid4()
+    due = Q(status=MessageStatus.QUEUED) | Q(
+        status__in=[MessageStatus.PROCESSING, MessageStatus.RETRYING, MessageStatus.SCHEDULED],
+        next_attempt_at__lte=now,
+    )
+    if len(ids) > 1:
+        due &= Q(claims=0)
+    with transaction.atomic():
+        free = Message.objects.select_for_update(skip_locked=True).filter(due, pk__in=ids)
+        Message.objects.filter(pk__in=list(free.values_list("pk", flat=True))).update(
+            status=MessageStatus.PROCESSING,
+            lease=lease,
+            next_attempt_at=now + timedelta(seconds=settings.DELIVERY_LEASE),
+            claims=F("claims") + 1,
+            rung_at=None,
+        )
+    messages = list(
+        Message.objects.select_related("tenant", "account").filter(
+            pk__in=ids, lease=lease, status=MessageStatus.PROCESSING
+        )
+    )
+    if len(messages) < len(ids):
+        _log_missing(ids, {message.pk for message in messages})
+    poisoned = [message for message in messages if message.claims > settings.DELIVERY_MAX_CLAIMS]
+    for message in poisoned:
+        park(message, "poison", f"Claimed {message.claims - 1} times without an outcome.")
+    return _with_recipients([message for message in messages if message not in poisoned])
+
+
+def _log_missing(ids: Sequence[uuid.UUID], claimed: set[uuid.UUID]) -> None:
+    others = [id_ for id_ in ids if id_ not in claimed]
+    known = set(Message.objects.filter(pk__in=others).values_list("pk", flat=True))
+    for id_ in others:
+        if id_ not in known:
+            log.warning("rung for a message that does not exist", message_id=str(id_))
+
+
+def _with_recipients(messages: Sequence[Message]) -> list[Claimed]:
+    claimed = {message.pk: Claimed(message, []) for message in messages}
+    tried = [message for message in messages if message.attempts or message.claims > 1]
+    if tried:
+        _mark_lost_attempts(tried)
+    for recipient in Recipient.objects.filter(message__in=messages).order_by("pk"):
+        one = claimed[recipient.message_id]
+        (one.pending if recipient.status in PENDING_STATUSES else one.settled).append(recipient)
+    if tried:
+        for attempt in DeliveryLog.objects.filter(message__in=tried, status=DeliveryLog.Status.UNKNOWN).order_by("pk"):
+            claimed[attempt.message_id].unknown.append(attempt)
+    return list(claimed.values())
+
+
+def _mark_lost_attempts(messages: Sequence[Message]) -> None:
+    """An attempt still `sending` belongs to a worker that is gone: its outcome is unknown (DEL-5)."""
+    now = timezone.now()
+    made = dict(
+        DeliveryLog.objects.filter(message__in=messages).values_list("message").annotate(Count("pk")).order_by()
+    )
+    for message in messages:
+        message.attempts = made.get(message.pk, 0)
+    with transaction.atomic():
+        sending = DeliveryLog.objects.filter(message__in=messages, status=DeliveryLog.Status.SENDING)
+        for attempt in sending.order_by("pk"):
+            log.warning(
+                "attempt without an outcome",
+                message_id=str(attempt.message_id),
+                attempt_id=str(attempt.pk),
+                provider=attempt.provider_name,
+            )
+            Recipient.objects.filter(
+                message_id=attempt.message_id, address__in=attempt.recipients, status__in=PENDING_STATUSES
+            ).update(status=RecipientStatus.UNKNOWN, updated_at=now)
+            DeliveryLog.objects.filter(pk=attempt.pk).update(
+                status=DeliveryLog.Status.UNKNOWN,
+                error_code="worker_lost",
+                error_text="The worker died before the provider's answer was recorded.",
+                finished_at=now,
+            )
+
+
+def renew(messages: Sequence[Message]) -> None:
+    """Keep the leases of these for another full term (DEL-2)."""
+    if messages:
+        Message.objects.filter(
+            pk__in=[message.pk for message in messages],
+            lease=messages[0].lease,
+            status=MessageStatus.PROCESSING,
+        ).update(next_attempt_at=timezone.now() + timedelta(seconds=settings.DELIVERY_LEASE))
+
+
+def park(message: Message, code: str, reason: str, status: MessageStatus = MessageStatus.DLQ) -> bool:
+    """Make a dead letter of a message this worker holds; False when the lease was lost meanwhile.
+
+    Its recipients still pending become `failed` and say why.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        held = Message.objects.filter(pk=message.pk, lease=message.lease, status=MessageStatus.PROCESSING).update(
+            status=status,
+            status_reason=reason[:500],
+            next_attempt_at=None,
+            lease=None,
+            claims=0,
+            finished_at=now,
+        )
+        if not held:
+            return False
+        Recipient.objects.filter(message=message, status__in=PENDING_STATUSES).update(
+            status=RecipientStatus.FAILED, error_code=code, error_text=reason[:1000], updated_at=now
+        )
+        events.record([events.about(message, EventType.DEAD_LETTER, now, reason=code, text=reason)])
+    log.warning("dead letter", message_id=str(message.pk), tenant_id=str(message.tenant_id), reason=code)
+    return True

@@ -1,0 +1,209 @@
+"""What has become of a message when all calls of one claim are done: delivered, again later, held, or over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
+from accounts.models import Tenant
+from delivery import events, retry
+from delivery.attempts import Job
+from delivery.claims import Claimed
+from delivery.models import (
+    PENDING_STATUSES,
+    DeliveryLog,
+    Event,
+    EventType,
+    Message,
+    MessageStatus,
+    Recipient,
+    RecipientStatus,
+)
+from providers.exceptions import PermanentFailure
+
+WAIT_FOR_PROVIDER = timedelta(seconds=60)
+"""How long a message that only waits for a provider is left alone (RET-6)."""
+UNREADABLE = "parse_timeout"
+"""Code of a failure to take a message apart in time, for providers that do not take it whole."""
+REJECTED_BY_RULE = "rejected_by_rule"
+DISCARDED_BY_RULE = "discarded_by_rule"
+
+_EVENTS = {
+    MessageStatus.DELIVERED: EventType.DELIVERED,
+    MessageStatus.PARTIAL: EventType.PARTIAL,
+    MessageStatus.FAILED: EventType.FAILED,
+    MessageStatus.REJECTED: EventType.REJECTED,
+    MessageStatus.DISCARDED: EventType.DISCARDED,
+    MessageStatus.RETRYING: EventType.RETRYING,
+    MessageStatus.HELD: EventType.HELD,
+    MessageStatus.DLQ: EventType.DEAD_LETTER,
+}
+_SERVED = (
+    RecipientStatus.DELIVERED,
+    RecipientStatus.CONFIRMED,
+    RecipientStatus.BOUNCED,
+    RecipientStatus.COMPLAINED,
+)
+
+
+@dataclass(slots=True)
+class Work:
+    """One claimed message with its jobs. `hold` says why recipients without a job wait for a person, `problem` what
+    went wrong with us before any provider was called."""
+
+    claimed: Claimed
+    jobs: list[Job] = field(default_factory=list)
+    hold: str = ""
+    problem: str = ""
+
+    @property
+    def message(self) -> Message:
+        return self.claimed.message
+
+
+def conclude(work: Work) -> Event:
+    """Set the message's status, reason and next time from its recipients; returns the event that tells of it."""
+    now = timezone.now()
+    for job in work.jobs:
+        _give_up_permanently(job)
+    message, recipients = work.message, work.claimed.recipients
+    pending = [recipient for recipient in recipients if recipient.status in PENDING_STATUSES]
+    message.lease, message.claims, message.rung_at = None, 0, None
+    if pending:
+        _wait_or_give_up(work, pending, now)
+    else:
+        _finish(message, recipients, now)
+    return events.about(
+        message,
+        _EVENTS[MessageStatus(message.status)],
+        now,
+        reason=message.status_reason,
+        tries=message.tries,
+        next_attempt_at=message.next_attempt_at.isoformat() if message.next_attempt_at else None,
+        # Large lists are left to the rows.
+        recipients={recipient.address: str(recipient.status) for recipient in recipients[:50]},
+    )
+
+
+def _give_up_permanently(job: Job) -> None:
+    """Every candidate said that it can never carry this: nobody will (RET-4)."""
+    permanent = [isinstance(failure, PermanentFailure) and failure.code != UNREADABLE for failure in job.failures]
+    if not permanent or not all(permanent) or job.candidates or job.skipped:
+        return
+    for recipient in job.recipients:
+        if recipient.status in PENDING_STATUSES:
+            recipient.status = RecipientStatus.FAILED
+
+
+def _finish(message: Message, recipients: Sequence[Recipient], now: datetime) -> None:
+    served = any(recipient.status in _SERVED for recipient in recipients)
+    failed = [recipient for recipient in recipients if recipient.status == RecipientStatus.FAILED]
+    if served:
+        message.status = MessageStatus.PARTIAL if failed else MessageStatus.DELIVERED
+    elif not failed:
+        message.status = MessageStatus.DISCARDED
+    elif all(recipient.error_code == REJECTED_BY_RULE for recipient in failed):
+        message.status = MessageStatus.REJECTED
+    else:
+        message.status = MessageStatus.FAILED
+    reason = failed[0].error_text if failed else "" if served else recipients[0].error_text
+    message.status_reason = reason[:500]
+    message.next_attempt_at, message.finished_at = None, now
+
+
+def _wait_or_give_up(work: Work, pending: Sequence[Recipient], now: datetime) -> None:
+    unreadable = next((f.text for job in work.jobs for f in job.failures if f.code == UNREADABLE), "")
+    open_jobs = [job for job in work.jobs if any(r.status in PENDING_STATUSES for r in job.recipients)]
+    if unreadable and not any(job.skipped for job in work.jobs):
+        _dead_letter(work, pending, now, UNREADABLE, unreadable)
+    elif _must_hold_unknown(work):
+        _hold(work.message, "The provider's answer was lost; it may have taken the message. Release sends it again.")
+    elif work.problem:
+        _retry(work, pending, now, [retry.next_try(work.message.tries, settings.DELIVERY_RETRY_SCHEDULE, now, None)])
+    elif any(not job.waiting for job in open_jobs):
+        _retry(work, pending, now, [_next_try(job, now) for job in open_jobs if not job.waiting])
+    elif open_jobs:
+        _wait_for_provider(work, pending, now)
+    else:
+        _hold(work.message, work.hold)
+
+
+def _next_try(job: Job, now: datetime) -> datetime | None:
+    """When the job's recipients are tried again; when never, they have failed."""
+    schedule = job.schedule or settings.DELIVERY_RETRY_SCHEDULE
+    when = retry.next_try(job.message.tries, schedule, now, job.retry_after)
+    if when is None:
+        for recipient in job.recipients:
+            if recipient.status in PENDING_STATUSES:
+                recipient.status = RecipientStatus.FAILED
+        _mark_given_up(job)
+    return when
+
+
+def _must_hold_unknown(work: Work) -> bool:
+    """DEL-5: the tenant wants a person to decide, and no provider would recognise a second call."""
+    if work.message.tenant.unknown_outcome != Tenant.UnknownOutcome.HOLD:
+        return False
+    return any(job.outcome_unknown and not job.asks_again_safely for job in work.jobs)
+
+
+def _hold(message: Message, reason: str) -> None:
+    message.status = MessageStatus.HELD
+    message.status_reason = reason[:500]
+    message.next_attempt_at = None
+
+
+def _wait_for_provider(work: Work, pending: Sequence[Recipient], now: datetime) -> None:
+    """Nothing was tried, so no try is used up; such mail is given up by age only (RET-6)."""
+    message = work.message
+    since = max(message.accepted_at, message.scheduled_at or message.accepted_at)
+    reason = next((f.text for job in work.jobs for f in job.failures), "Every provider of the route is unhealthy.")
+    if now - since > timedelta(seconds=settings.DELIVERY_MAX_AGE):
+        _dead_letter(work, pending, now, "too_old", f"Given up by age. {reason}")
+        return
+    message.status = MessageStatus.RETRYING
+    message.status_reason = reason[:500]
+    message.next_attempt_at = now + WAIT_FOR_PROVIDER
+
+
+def _retry(work: Work, pending: Sequence[Recipient], now: datetime, times: Sequence[datetime | None]) -> None:
+    """Try again at the latest of `times`, so that no provider is asked before it said it may be."""
+    message = work.message
+    reason = work.problem or next((r.error_text for r in pending if r.error_text), "")
+    later = [when for when in times if when is not None]
+    if later:
+        message.tries += 1
+        message.status = MessageStatus.RETRYING
+        message.status_reason = reason[:500]
+        message.next_attempt_at = max(later)
+    elif work.hold and any(recipient.status in PENDING_STATUSES for recipient in pending):
+        _hold(message, work.hold)
+    elif any(job.waiting for job in work.jobs):
+        _wait_for_provider(work, pending, now)
+    else:
+        _dead_letter(work, pending, now, "retries_exhausted", f"Gave up after {message.tries} retries. {reason}")
+
+
+def _dead_letter(work: Work, pending: Sequence[Recipient], now: datetime, code: str, reason: str) -> None:
+    message = work.message
+    message.status = MessageStatus.DLQ
+    message.status_reason = reason[:500]
+    message.next_attempt_at, message.finished_at = None, now
+    for recipient in pending:
+        if recipient.status in PENDING_STATUSES:
+            recipient.status = RecipientStatus.FAILED
+        recipient.error_code = recipient.error_code or code
+        recipient.error_text = recipient.error_text or reason[:1000]
+        recipient.updated_at = now
+    for job in work.jobs:
+        _mark_given_up(job)
+
+
+def _mark_given_up(job: Job) -> None:
+    """The last attempt's log says that it was the last (RET-3)."""
+    if job.last is not None and job.last.attempt.status == DeliveryLog.Status.RETRYING:
+        job.last.attempt.status = DeliveryLog.Status.DLQ

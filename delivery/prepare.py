@@ -1,0 +1,120 @@
+"""From a claimed message and its bytes to the jobs of this claim: which recipients go to which candidates."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from accounts.models import Tenant
+from delivery import mime, routing
+from delivery.attempts import Job
+from delivery.claims import Claimed
+from delivery.models import DeliveryLog, Recipient, RecipientStatus
+from delivery.outcome import DISCARDED_BY_RULE, REJECTED_BY_RULE, Work
+from providers import conditions, connections
+from providers.base import OutboundMessage
+from providers.exceptions import Misconfigured
+from providers.models import Provider, RoutingRule
+
+HOLD_UNKNOWN = "The provider's answer was lost; it may have taken the message. Release sends it again."
+
+
+def outbound(claimed: Claimed, stored: bytes) -> OutboundMessage:
+    """The message as it may leave us: what was stored, without the headers nobody else may see (SMTP-8, PRV-3)."""
+    message = claimed.message
+    return OutboundMessage(
+        message_id=str(message.pk),
+        idempotency_key="",
+        mail_from=message.mail_from,
+        recipients=(),
+        envelope_recipients=tuple(recipient.address for recipient in claimed.recipients),
+        raw=mime.strip_headers(stored),
+        smtputf8=message.smtputf8,
+        parse=mime.parse,
+    )
+
+
+def plan(claimed: Claimed, message: OutboundMessage) -> Work:
+    """The jobs of this claim; recipients that get none are settled or say why they wait."""
+    work = Work(claimed)
+    table = routing.table_for(claimed.message.tenant)
+    open_recipients = _after_lost_answers(work, table)
+    if not open_recipients:
+        return work
+    facts = _Facts(claimed, message, with_headers=bool(table.rules))
+    for group in routing.plan(table, open_recipients, facts, released=claimed.message.released):
+        _apply(work, group)
+    return work
+
+
+def _apply(work: Work, group: routing.Group) -> None:
+    match group.action:
+        case RoutingRule.Action.SEND:
+            work.jobs.append(Job(work.message, group.recipients, list(group.providers)))
+        case RoutingRule.Action.HOLD:
+            work.hold = group.reason
+        case RoutingRule.Action.REJECT:
+            _settle(group, RecipientStatus.FAILED, REJECTED_BY_RULE)
+        case RoutingRule.Action.DISCARD:
+            _settle(group, RecipientStatus.SUPPRESSED, DISCARDED_BY_RULE)
+
+
+def _settle(group: routing.Group, status: RecipientStatus, code: str) -> None:
+    for recipient in group.recipients:
+        recipient.status, recipient.error_code, recipient.error_text = status, code, group.reason
+        recipient.updated_at = timezone.now()
+
+
+def _after_lost_answers(work: Work, table: routing.Table) -> list[Recipient]:
+    """Deal with recipients whose last attempt has no known outcome (DEL-5); returns those to be routed as usual.
+
+    Where the provider recognises the key of that attempt, it is asked again with the same key and the same recipients.
+    Otherwise the tenant's setting decides: send again, or hold.
+    """
+    claimed = work.claimed
+    unknown = {r.address: r for r in claimed.pending if r.status == RecipientStatus.UNKNOWN}
+    for attempt in reversed(claimed.unknown):
+        provider = _recognising(attempt)
+        if provider is None or not set(attempt.recipients) <= set(unknown):
+            continue
+        recipients = [unknown.pop(address) for address in attempt.recipients]
+        others = [candidate for candidate in table.defaults if candidate.pk != provider.pk]
+        work.jobs.append(Job(work.message, recipients, [provider, *others], key=attempt.idempotency_key))
+    asked_again = {recipient.address for job in work.jobs for recipient in job.recipients}
+    if unknown and claimed.message.tenant.unknown_outcome == Tenant.UnknownOutcome.HOLD:
+        work.hold = HOLD_UNKNOWN
+        asked_again |= set(unknown)
+    return [recipient for recipient in claimed.pending if recipient.address not in asked_again]
+
+
+def _recognising(attempt: DeliveryLog) -> Provider | None:
+    """The attempt's provider, when it is still usable and recognises a repeated key."""
+    if attempt.provider_id is None:
+        return None
+    provider = Provider.objects.filter(pk=attempt.provider_id, enabled=True).defer("config").first()
+    try:
+        return provider if provider is not None and connections.backend_for(provider).idempotent else None
+    except Misconfigured:
+        return None
+
+
+class _Facts:
+    """Facts for conditions, per recipient; the headers are read once and only where a rule may ask for them."""
+
+    def __init__(self, claimed: Claimed, message: OutboundMessage, *, with_headers: bool) -> None:
+        self._claimed = claimed
+        self._now = timezone.now()
+        self._headers = mime.header_items(message.raw) if with_headers else ()
+
+    def __call__(self, recipient: Recipient) -> conditions.Facts:
+        message = self._claimed.message
+        return conditions.Facts(
+            account=message.account.username,
+            sender=message.mail_from,
+            recipient=recipient.address,
+            headers=self._headers,
+            subject=message.subject,
+            size=message.size,
+            has_attachments=message.has_attachments,
+            message_id=str(message.pk),
+            now=self._now,
+        )

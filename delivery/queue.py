@@ -1,0 +1,43 @@
+"""The only place that puts work on the broker: ids, never bodies (ACC-8). A ring says "look now"; what is due is in the
+database, so a lost ring costs time and never mail."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+
+from celery import current_app
+from django.conf import settings
+
+FRESH = "outbound.deliver"
+AGAIN = "outbound.retry"
+DELIVER = "delivery.tasks.deliver"
+
+
+class RingFailed(Exception):
+    """The broker did not take the ring."""
+
+
+def ring(ids: Sequence[uuid.UUID], queue: str = FRESH) -> None:
+    """Tell the workers to look at these messages now, in lists of at most DELIVERY_BATCH.
+
+    Raises RingFailed when the broker did not confirm; some of the lists may have got through. Waits for the broker no
+    longer than its socket timeouts.
+    """
+    try:
+        for some in pages(ids, settings.DELIVERY_BATCH):
+            current_app.send_task(DELIVER, args=[[str(id_) for id_ in some]], queue=queue)
+    except Exception as error:  # kombu passes on whatever its transport raises
+        raise RingFailed(f"{type(error).__name__}: {error}") from error
+
+
+def pages(ids: Iterable[uuid.UUID], size: int) -> Iterator[list[uuid.UUID]]:
+    """`ids` in lists of at most `size`."""
+    page: list[uuid.UUID] = []
+    for id_ in ids:
+        page.append(id_)
+        if len(page) == size:
+            yield page
+            page = []
+    if page:
+        yield page

@@ -1,0 +1,227 @@
+"""Deliver messages whose ids a ring brought: claim, fetch, route, send, record.
+
+The calls of a list run side by side in threads, since the time goes into waiting for providers. All database work and
+all parsing happen in the calling thread: one connection, few transactions, and a bound on what only computes.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import close_old_connections
+
+from delivery import attempts, claims, prepare, store
+from delivery.attempts import Call, Job, Outcome
+from delivery.claims import Claimed
+from delivery.deadline import DeadlineExceeded, within
+from delivery.exceptions import BodyNotFound, StoreUnavailable
+from delivery.models import MessageStatus, RecipientStatus
+from delivery.outcome import UNREADABLE, Work
+from delivery.record import Page
+from providers import connections
+from providers.base import OutboundMessage, SendResult
+from providers.exceptions import Misconfigured, Unsupported
+
+log = structlog.get_logger(__name__)
+
+FETCH_WAITS = (1.0, 2.0, 4.0)
+"""Seconds before each further try to read a body (DEL-4)."""
+GATHER = 0.02
+"""Seconds to wait for neighbours once a call has come back, so that they are recorded in one transaction."""
+MAX_BYTES = 128 * 1024 * 1024
+"""Octets of raw messages a worker process holds at once; a larger single message travels alone."""
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def deliver(ids: Sequence[uuid.UUID]) -> None:
+    """Send what is due of these messages and record what became of each recipient.
+
+    Running it twice, or beside another worker, sends nothing twice: what is not due or not free is left alone (DEL-6).
+    """
+    close_old_connections()
+    claimed = claims.claim(list(dict.fromkeys(ids)))
+    if claimed:
+        Delivery(claimed).run()
+
+
+def pool() -> ThreadPoolExecutor:
+    """The threads of this process that wait for providers; made on first use, after the worker has forked."""
+    global _pool  # noqa: PLW0603
+    if _pool is None:
+        _pool = ThreadPoolExecutor(settings.DELIVERY_THREADS, thread_name_prefix="send")
+    return _pool
+
+
+class Delivery:
+    """The messages of one claim on their way."""
+
+    def __init__(self, claimed: Sequence[Claimed]) -> None:
+        self.waiting = deque(claimed)
+        self.fetches: dict[Future[bytes | Exception], Claimed] = {}
+        self.calls: dict[Future[tuple[Outcome, int]], tuple[Work, Job, Call]] = {}
+        self.under_way: dict[uuid.UUID, Claimed] = {one.message.pk: one for one in claimed}
+        self.calls_open: dict[uuid.UUID, int] = {}
+        self.outbound: dict[uuid.UUID, OutboundMessage] = {}
+        self.bytes = 0
+        self.renewed_at = self.started_at = time.monotonic()
+
+    def run(self) -> None:
+        """Until every message is delivered, put off or given up; each step is committed before the next begins."""
+        while self.under_way:
+            self._fetch_some()
+            done = self._wait()
+            self._renew()
+            page = Page()
+            for future in done:
+                if future in self.fetches:
+                    self._fetched(self.fetches.pop(future), future.result(), page)
+                else:
+                    self._answered(*self.calls.pop(future), future.result(), page)
+            page.write()
+            for work, job, call in page.calls:
+                self.calls[pool().submit(attempts.make, call)] = (work, job, call)
+
+    def _fetch_some(self) -> None:
+        while self.waiting and (not self.bytes or self.bytes + self.waiting[0].message.size <= MAX_BYTES):
+            one = self.waiting.popleft()
+            self.bytes += one.message.size
+            self.fetches[pool().submit(fetch, one.message.store_key)] = one
+
+    def _wait(self) -> Iterable[Future[Any]]:
+        futures: list[Future[Any]] = [*self.fetches, *self.calls]
+        done, others = wait(futures, timeout=settings.DELIVERY_LEASE / 6, return_when=FIRST_COMPLETED)
+        if done and others:
+            done, _ = wait(futures, timeout=GATHER, return_when=ALL_COMPLETED)
+        return done
+
+    def _renew(self) -> None:
+        if time.monotonic() - self.renewed_at > settings.DELIVERY_LEASE / 4:
+            claims.renew([one.message for one in self.under_way.values()])
+            self.renewed_at = time.monotonic()
+
+    def _fetched(self, claimed: Claimed, body: bytes | Exception, page: Page) -> None:
+        message = claimed.message
+        if isinstance(body, Exception):
+            log.error("body not readable", message_id=str(message.pk), key=message.store_key, error=str(body))
+            claims.park(message, "storage_error", f"The body cannot be read: {body}", MessageStatus.STORAGE_ERROR)
+            self._forget(claimed)
+            return
+        try:
+            with within(settings.DELIVERY_PREPARE_TIMEOUT):
+                self.outbound[message.pk] = prepare.outbound(claimed, body)
+                work = prepare.plan(claimed, self.outbound[message.pk])
+        except Exception as error:
+            # Nothing is known to be wrong with the message: it is tried again (and in the end given up).
+            log.exception("message could not be prepared", message_id=str(message.pk))
+            work = Work(claimed, problem=f"The message could not be prepared ({type(error).__name__}).")
+        self.calls_open[message.pk] = 0
+        for job in list(work.jobs):
+            self._next_call(work, job, page)
+        self._conclude_if_done(work, page)
+
+    def _answered(self, work: Work, job: Job, call: Call, answer: tuple[Outcome, int], page: Page) -> None:
+        outcome, duration_ms = answer
+        attempts.settle(job, call, outcome, duration_ms)
+        page.finished.append(call.attempt)
+        self._note_health(call, outcome)
+        self._log(work, job, call)
+        self.calls_open[work.message.pk] -= 1
+        if any(recipient.status != RecipientStatus.FAILED for recipient in job.recipients) and job.failures:
+            self._next_call(work, job, page)
+        if not self._conclude_if_done(work, page):
+            page.recipients.extend(job.recipients)
+
+    def _next_call(self, work: Work, job: Job, page: Page) -> None:
+        """Set the job's next call down on the page, or several where the provider takes fewer recipients a call."""
+        hold = work.message.tenant.unknown_outcome == work.message.tenant.UnknownOutcome.HOLD
+        while self._in_time():
+            chosen = attempts.next_provider(job, hold_unknown=hold)
+            if chosen is None:
+                return
+            provider, backend = chosen
+            message = self.outbound[work.message.pk]
+            whole = message.for_call([recipient.address for recipient in job.recipients], "")
+            try:
+                with within(settings.DELIVERY_PREPARE_TIMEOUT):
+                    if not backend.takes_raw:
+                        message.__dict__["content"] = whole.__dict__["content"] = message.content
+                    pieces = backend.split(whole)
+                    jobs = [job] if len(pieces) <= 1 else [job.part(piece) for piece in pieces]
+                    begun = [(work, part, attempts.begin(part, provider, backend, whole)) for part in jobs]
+            except DeadlineExceeded:
+                text = "The message could not be taken apart in time."
+                log.error("message not readable in time", message_id=str(work.message.pk))
+                job.failures.append(Unsupported(text, code=UNREADABLE))
+                continue
+            if len(jobs) > 1:
+                work.jobs.remove(job)
+                work.jobs.extend(jobs)
+            page.calls.extend(begun)
+            self.calls_open[work.message.pk] += len(begun)
+            return
+
+    def _in_time(self) -> bool:
+        """No further call is begun when the task has used up half its lease; the rest is for the next claim."""
+        return time.monotonic() - self.started_at < settings.DELIVERY_LEASE / 2
+
+    def _conclude_if_done(self, work: Work, page: Page) -> bool:
+        if self.calls_open[work.message.pk]:
+            return False
+        page.conclude(work)
+        self._forget(work.claimed)
+        return True
+
+    def _forget(self, claimed: Claimed) -> None:
+        del self.under_way[claimed.message.pk]
+        self.outbound.pop(claimed.message.pk, None)
+        self.bytes -= claimed.message.size
+
+    @staticmethod
+    def _note_health(call: Call, outcome: Outcome) -> None:
+        if isinstance(outcome, Misconfigured):
+            connections.mark_unhealthy(call.provider, outcome.text)
+        elif isinstance(outcome, SendResult):
+            connections.mark_healthy(call.provider)
+
+    @staticmethod
+    def _log(work: Work, job: Job, call: Call) -> None:
+        attempt = call.attempt
+        level = {"delivered": log.info, "failed": log.error}.get(attempt.status, log.warning)
+        level(
+            "attempt",
+            status=str(attempt.status),
+            message_id=str(work.message.pk),
+            tenant_id=str(work.message.tenant_id),
+            account_id=str(work.message.account_id),
+            session_id=work.message.session_id,
+            attempt_id=str(attempt.pk),
+            attempt=attempt.attempt_number,
+            provider=attempt.provider_name,
+            provider_type=attempt.provider_type,
+            provider_message_id=attempt.provider_message_id,
+            recipients=len(job.recipients),
+            response_code=attempt.response_code,
+            error_code=attempt.error_code,
+            error=attempt.error_text,
+            duration_ms=attempt.duration_ms,
+        )
+
+
+def fetch(key: str) -> bytes | Exception:
+    """The stored bytes, after up to three more tries; what stood in the way otherwise. Runs in a thread."""
+    for pause in (*FETCH_WAITS, None):
+        try:
+            return store.read(key)
+        except (BodyNotFound, StoreUnavailable) as error:
+            if pause is None:
+                return error
+            time.sleep(pause)
+    raise AssertionError("unreachable")

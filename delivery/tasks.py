@@ -1,0 +1,39 @@
+"""What the broker brings. A task is one or two lines; what it does is elsewhere."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import structlog
+from celery import shared_task
+
+from delivery import sender, sweeper
+
+log = structlog.get_logger(__name__)
+
+
+@shared_task(name="delivery.tasks.deliver")
+def deliver(*payload: Any, **unknown: Any) -> None:
+    """Look at these messages now."""
+    ids = _ids(payload, unknown)
+    if ids:
+        sender.deliver(ids)
+
+
+@shared_task(name="delivery.tasks.ring_due")
+def ring_due() -> None:
+    """Ring for everything due."""
+    sweeper.ring_due()
+
+
+def _ids(payload: tuple[Any, ...], unknown: dict[str, Any]) -> list[uuid.UUID]:
+    """The ids of a ring; anything else in the queue is logged and dropped (QUE-8)."""
+    try:
+        (texts,) = payload
+        if unknown or not isinstance(texts, list):
+            raise TypeError("not a list of ids")
+        return [uuid.UUID(text) for text in texts]
+    except (ValueError, TypeError, AttributeError) as error:
+        log.warning("unknown payload dropped", error=str(error), payload=repr(payload)[:200])
+        return []
