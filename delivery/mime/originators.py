@@ -1,0 +1,101 @@
+"""Who a message says it is from, as seen by the most gullible reader (SMTP-6).
+
+Readers disagree about broken From fields. A check that took one of their readings would let a client show another
+address to somebody else, so every address that any reader may take counts.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from delivery.mime.addresses import addresses, looks_like_addresses, tokens
+from delivery.mime.fields import Field, read_fields, skip_blank_lines
+from delivery.mime.limits import MAX_FIELD_BYTES
+from delivery.mime.words import decode_words, to_text
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
+_AT = ("special", "@")
+_DELIMITERS = frozenset('<>,;:"()')
+
+
+@dataclass(frozen=True, slots=True)
+class Originators:
+    """Addresses as `local@domain`, spelt as written, each once.
+
+    `from_` and `sender` hold every address of every From or Sender field. The message may pass when `doubts` is empty,
+    `from_` is not, and every address is allowed. `doubts` says why the fields cannot be read with certainty.
+    """
+
+    from_: tuple[str, ...]
+    sender: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+
+
+def originators(raw: bytes) -> Originators:
+    """Read From and Sender of a message or of its header block. Never raises, linear."""
+    block = read_fields(raw, skip_blank_lines(raw), wide=True)
+    doubts: dict[str, None] = {}
+    if block.truncated:
+        doubts["the header is too large"] = None
+    found: dict[bytes, dict[str, None]] = {b"from": {}, b"sender": {}}
+    for field in block.fields:
+        if field.key in found:
+            found[field.key].update(_candidates(field, doubts))
+        if b"\r" in field.value and _CONTROL.search(field.value.rstrip(b"\r\n")):
+            doubts["a lone CR in the header"] = None
+    return Originators(tuple(found[b"from"]), tuple(found[b"sender"]), tuple(doubts))
+
+
+def _candidates(field: Field, doubts: dict[str, None]) -> dict[str, None]:
+    """Every address this field may be read as; what cannot be told is added to `doubts`."""
+    name = field.key.decode("ascii").capitalize()
+    if _CONTROL.search(field.value.rstrip(b"\r\n")):
+        doubts[f"control characters in {name}"] = None
+    if len(field.value) > MAX_FIELD_BYTES:
+        doubts[f"{name} is too large"] = None
+    text = to_text(field.value)
+    found = dict.fromkeys(m.address for m in addresses(text))
+    plain: list[str] = []
+    for kind, token in tokens(text):
+        if kind not in ("quoted", "comment"):
+            plain.append(token)
+        if kind == "junk":
+            plain = [text.translate({ord(c): " " for c in '"()[]'})]
+            break
+        if kind == "word":
+            plain.append(_if_misleading(token))
+    found |= dict.fromkeys(looks_like_addresses("".join(plain)))
+    if not found:
+        doubts[f"no address in {name}"] = None
+    for address in found:
+        _doubt_address(address, name, doubts)
+    _doubt_form(text, name, doubts)
+    return found
+
+
+def _if_misleading(word: str) -> str:
+    """What an encoded word adds for readers who decode before they parse, or do not know encoded words."""
+    decoded = decode_words(word)
+    shown = [text for text in (word, decoded) if "@" in text and _DELIMITERS.intersection(text)]
+    return " , " + " , ".join(shown) + " , " if shown else ""
+
+
+def _doubt_address(address: str, name: str, doubts: dict[str, None]) -> None:
+    local, _, domain = address.rpartition("@")
+    if "@" in unicodedata.normalize("NFKC", local) or "@" in unicodedata.normalize("NFKC", domain):
+        doubts[f"an address inside an address in {name}"] = None
+    if local.startswith('"') and set('<>,;:()"\\') & set(local[1:-1]):
+        doubts[f"a quoted local part that can be misread in {name}"] = None
+
+
+def _doubt_form(text: str, name: str, doubts: dict[str, None]) -> None:
+    """Source routes, and comments between the pieces of an address: legal, obsolete, and read in many ways."""
+    previous = ("", "")
+    for token in tokens(text):
+        if token.kind == "blank":
+            continue
+        if token == _AT and previous == ("special", "<"):
+            doubts[f"a source route in {name}"] = None
+        if (token == _AT and previous[0] == "comment") or (previous == _AT and token.kind == "comment"):
+            doubts[f"a comment inside an address in {name}"] = None
+        previous = token
