@@ -125,12 +125,7 @@ class HttpClient:
         Any status is an answer. Raises TemporaryFailure when there was none.
         """
         url = path if path.startswith(self.base_url) else self.base_url + path.lstrip("/")
-        all_headers = {
-            "User-Agent": "smtpproxy",
-            "Accept-Encoding": "gzip",
-            **headers,
-            "Content-Length": str(len(body)),
-        }
+        always = {"User-Agent": "smtpproxy", "Accept-Encoding": "gzip", "Content-Length": str(len(body))}
         _progress.sent = False
         try:
             response = self._pools.request(

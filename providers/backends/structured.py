@@ -1,0 +1,120 @@
+"""What services with a JSON API have in common: one request for one letter, and its answer read (PRV-3, PRV-7)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from providers import http
+from providers.backends.letter import Abilities, Letter, compose
+from providers.base import Backend, OutboundMessage, RecipientResult, RecipientStatus, SendResult
+from providers.envelope import Addressing, groups, same
+from providers.exceptions import PermanentFailure, ProviderError, TemporaryFailure
+from providers.http import Answer, HttpClient
+from providers.scrub import scrub
+
+NOT_SENT = RecipientResult(
+    RecipientStatus.DEFERRED, code="not_sent", text="Not sent: the service refused another recipient of the same call."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A POST below the base URL. `origin` is whatever the backend needs again to read the answer."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+    origin: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Request {self.path}>"  # the headers hold credentials, the body holds mail
+
+
+class StructuredBackend(Backend):
+    """Subclasses name their `abilities` and say how a letter is written and what the answers mean."""
+
+    abilities: Abilities
+    max_recipients: ClassVar[int]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "abilities" in cls.__dict__:
+            cls.max_recipients = cls.abilities.limits.total
+
+    def __init__(self, config: Mapping[str, Any], *, timeout: float = 30.0) -> None:
+        super().__init__(config, timeout=timeout)
+        self.client = HttpClient(self.config["base_url"], timeout=timeout)
+
+    def split(self, message: OutboundMessage) -> list[tuple[str, ...]]:
+        content = message.content
+        return groups(content.to, content.cc, message.recipients, self.abilities.limits)
+
+    def lost(self, message: OutboundMessage) -> tuple[str, ...]:
+        return compose(message, self.abilities).lost
+
+    def send(self, message: OutboundMessage) -> SendResult:
+        letter = compose(message, self.abilities)
+        request = self.request(letter, message)
+        answer = self.client.post(request.path, request.body, request.headers)
+        if not 200 <= answer.status < 300:
+            return self.refused(answer, letter, message)
+        return self.accepted(answer, request, message)
+
+    def close(self) -> None:
+        self.client.close()
+
+    # What a subclass says
+
+    def request(self, letter: Letter, message: OutboundMessage) -> Request:
+        """Write the request. Raises Unsupported or PermanentFailure for what cannot be written."""
+        raise NotImplementedError
+
+    def accepted(self, answer: Answer, request: Request, message: OutboundMessage) -> SendResult:
+        """Read a 2xx answer."""
+        raise NotImplementedError
+
+    def words(self, answer: Answer) -> str:
+        """The service's own explanation of an error, without anything of the message."""
+        raise NotImplementedError
+
+    def refusal(self, answer: Answer, words: str) -> ProviderError:
+        """What an error answer means; the default goes by the status alone."""
+        return http.failure(answer, words, secrets=self.secrets)
+
+    def blamed(self, answer: Answer, words: str, addressing: Addressing) -> Collection[str] | None:  # noqa: ARG002
+        """The addresses because of which the service refused the call.
+
+        Empty: a recipient is at fault, the service does not say which. None: it was something else.
+        """
+        return None
+
+    # What they share
+
+    def refused(self, answer: Answer, letter: Letter, message: OutboundMessage) -> SendResult:
+        """Fail the recipients that are to blame and put off the others; otherwise raise what the answer means."""
+        words = self.words(answer)
+        text = scrub(f"{answer.reason}: {words}", self.secrets)
+        blamed = self.blamed(answer, words, letter.addressing)
+        if blamed is None:
+            raise self.refusal(answer, words)
+        keys = {same(address) for address in blamed} or (
+            {same(box.address) for box in letter.addressing.all if box.address.lower() in words.lower()}
+        )
+        if len(letter.addressing.all) == 1:
+            keys = {same(letter.addressing.all[0].address)}
+        if not keys:
+            raise PermanentFailure(text, code="bad_recipient", status_code=answer.status)
+        bad = RecipientResult(RecipientStatus.FAILED, code="bad_recipient", text=text)
+        results = {recipient: bad if same(recipient) in keys else NOT_SENT for recipient in message.recipients}
+        return SendResult(results, status_code=answer.status, text=text)
+
+    def unreadable(self, answer: Answer) -> TemporaryFailure:
+        """A success that does not look like this service's: it may have taken the message, or be something else."""
+        return TemporaryFailure(
+            f"{answer.reason}, but not an answer of this service.",
+            code="bad_answer",
+            status_code=answer.status,
+            outcome_unknown=True,
+        )
