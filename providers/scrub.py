@@ -29,5 +29,10 @@ def scrub(text: str | bytes, secrets: Iterable[str] = ()) -> str:
     text = _CONTROL.sub(" ", text).strip()
     for secret in sorted({s for s in secrets if len(s) > 3}, key=len, reverse=True):
         text = text.replace(secret, "***")
-    text = _USERINFO.sub("***@", _CREDENTIALS.sub("***", text))
+    text = scrub_credentials(text)
     return text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH - 1] + "…"
+
+
+def scrub_credentials(text: str) -> str:
+    """The text without what looks like a credential, for example a password in a URL."""
+    return _USERINFO.sub("***@", _CREDENTIALS.sub("***", text))

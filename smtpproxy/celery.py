@@ -4,7 +4,9 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_process_init
+
+from smtpproxy import lifeline
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "smtpproxy.settings")
 
@@ -16,3 +18,9 @@ app.autodiscover_tasks()
 @setup_logging.connect
 def keep_our_logging(**_: Any) -> None:
     """Being connected is enough: Celery then leaves the handlers that Django set up alone."""
+
+
+@worker_process_init.connect
+def end_with_the_worker(**_: Any) -> None:
+    """A process of the pool goes at once with a worker that was killed; what it was sending is claimed again."""
+    lifeline.tie_to(os.getppid())

@@ -3,44 +3,77 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
-_PROCESSORS: list[Any] = [
+from providers.scrub import scrub_credentials
+
+HIDDEN = "***"
+_SECRET_NAME = re.compile(
+    r"passw(or)?d|secret|authorization|credential|api_?key|access_?key|private_?key|token|cookie", re.IGNORECASE
+)
+# What tells too much at INFO: of every message, connection or sweep.
+_QUIET = (
+    "amqp",
+    "botocore",
+    "celery.app.trace",
+    "celery.beat",
+    "celery.worker.strategy",
+    "kombu",
+    "mail.log",
+    "urllib3",
+)
+
+
+def scrub(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Hide what is a secret by its name, and credentials inside texts, at any depth (SEC-8)."""
+    return {name: _scrubbed(name, value) for name, value in event.items()}
+
+
+def _scrubbed(name: Any, value: Any) -> Any:
+    if isinstance(name, str) and _SECRET_NAME.search(name) and value is not None:
+        return HIDDEN
+    if isinstance(value, str):
+        return scrub_credentials(value)
+    if isinstance(value, Mapping):
+        return {key: _scrubbed(key, inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_scrubbed("", inner) for inner in value]
+    return value
+
+
+_COMMON: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
 ]
+_RENDER: list[Any] = [
+    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+    # Never with local variables: they hold passwords and bodies.
+    structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+    scrub,
+    structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+]
 
 
 def configure(config: Mapping[str, Any]) -> None:
     """Set up the root logger; called by Django with LOGGING, once per process."""
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_PROCESSORS,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(default=str),
-        ],
-    )
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_COMMON, processors=_RENDER))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config["level"])
-    for name, level in {"kombu": "WARNING", "botocore": "WARNING", "urllib3": "WARNING", "mail.log": "WARNING"}.items():
-        logging.getLogger(name).setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel("WARNING")
+    logging.captureWarnings(True)
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_PROCESSORS,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[structlog.stdlib.filter_by_level, *_COMMON, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

@@ -1,8 +1,11 @@
 """Every setting, in reading order. Each is an environment variable or a line in `.env`; see docs/settings.md."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from kombu import Queue
 
 from smtpproxy import keys, sockets
 from smtpproxy.env import Env
@@ -27,6 +30,8 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS")
 WEB_HOST = env.str("WEB_HOST", "127.0.0.1")
 WEB_PORT = env.int("WEB_PORT", 8000, low=1, high=65535)
+WEB_WORKERS = env.int("WEB_WORKERS", 2, low=1, high=64)
+WEB_THREADS = env.int("WEB_THREADS", 4, low=1, high=64)
 WEB_HTTPS = env.bool("WEB_HTTPS", False)  # behind a proxy that speaks TLS and sets X-Forwarded-Proto
 if WEB_HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -75,8 +80,9 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
-WHITENOISE_USE_FINDERS = True
+STATIC_ROOT = BASE_DIR / "staticfiles"  # filled by `collectstatic` in the container image
+WHITENOISE_USE_FINDERS = not STATIC_ROOT.is_dir()
+warnings.filterwarnings("ignore", "No directory at", UserWarning)  # whitenoise, where there is no such folder
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -103,7 +109,7 @@ DATABASES: dict[str, dict[str, Any]] = {
     }
 }
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    DATA_DIR.mkdir(parents=True, exist_ok=True)
+    DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
     DATABASES["default"]["OPTIONS"] = {
         # IMMEDIATE: a transaction that will write waits for its turn instead of failing when it comes to writing.
         "transaction_mode": "IMMEDIATE",
@@ -169,6 +175,8 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_DEFAULT_QUEUE = "maintenance"
+# What a worker looks at unless told otherwise (`celery worker -Q …`).
+CELERY_TASK_QUEUES = [Queue(name) for name in ("outbound.deliver", "outbound.retry", "maintenance")]
 CELERY_TASK_ROUTES = {
     "delivery.tasks.deliver": {"queue": "outbound.deliver"},
     "delivery.tasks.*": {"queue": "maintenance"},

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from smtpproxy.serve import broker, lifeline
+from smtpproxy import lifeline
+from smtpproxy.serve import broker
 
 
 def free_port() -> int:

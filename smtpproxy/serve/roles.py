@@ -1,0 +1,36 @@
+"""The processes of an installation on one machine."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One process: its command, and how long it may take to finish what it is doing when told to stop, in seconds."""
+
+    name: str
+    command: list[str]
+    patience: float
+
+
+def broker(command: list[str]) -> Role:
+    return Role("broker", command, 10)
+
+
+def roles() -> list[Role]:
+    """In the order they start. They stop the other way round: the listener first, so that nothing new comes in."""
+    python, manage = sys.executable, str(Path(settings.BASE_DIR) / "manage.py")
+    celery = [python, "-m", "celery", "--app", "smtpproxy", "--quiet"]
+    gunicorn = [python, "-m", "gunicorn", "--config", "python:smtpproxy.gunicorn_config", "smtpproxy.wsgi"]
+    worker_options = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    return [
+        Role("web", gunicorn, 25),
+        Role("beat", [*celery, "beat", "--pidfile="], 5),
+        Role("worker", [*celery, "worker", *worker_options], settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT + 10),
+        Role("listener", [python, manage, "runsmtp"], settings.SMTP["DRAIN_TIMEOUT"] + 5),
+    ]

@@ -1,0 +1,60 @@
+"""What `manage.py serve` does, from the first look at the ports to the last process that ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
+
+from smtpproxy.serve import broker, demo, greeting, lock, ports
+from smtpproxy.serve import roles as roles_
+from smtpproxy.serve.child import Child
+from smtpproxy.serve.exceptions import CannotServe
+from smtpproxy.serve.supervisor import Supervisor
+
+
+def serve(say: Callable[[str], None]) -> None:
+    """Run until SIGINT or SIGTERM, then stop all in order. Raises CannotServe when it cannot start."""
+    supervisor = Supervisor()
+    with lock.alone_in(Path(settings.DATA_DIR)):
+        supervisor.listen_for_signals()
+        try:
+            _start(supervisor, say)
+            supervisor.watch()
+            say("Stopping; a second Ctrl-C does not wait.")
+        finally:
+            supervisor.stop()
+
+
+def _start(supervisor: Supervisor, say: Callable[[str], None]) -> None:
+    ports.check_free()
+    _start_broker(supervisor)
+    call_command("migrate", interactive=False, verbosity=0)
+    first = demo.ensure()
+    connections.close_all()
+    if not supervisor.stopping:
+        supervisor.start([Child(role, os.environ) for role in roles_.roles()], ports.Readiness())
+    if not supervisor.stopping:
+        say(greeting.text(first))
+
+
+def _start_broker(supervisor: Supervisor) -> None:
+    if settings.QUEUE_TYPE != "embedded":
+        _check_broker()
+        return
+    socket, data = Path(settings.EMBEDDED_SOCKET), Path(settings.DATA_DIR) / "broker"
+    broker.prepare(socket, data)
+    role = roles_.broker(broker.command(socket, data))
+    supervisor.start([Child(role, os.environ)], lambda: broker.answers(socket))
+
+
+def _check_broker() -> None:
+    try:
+        redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5, socket_timeout=5).ping()
+    except (redis.RedisError, ValueError) as error:
+        raise CannotServe(f"The server at REDIS_URL does not answer: {type(error).__name__}.") from None
