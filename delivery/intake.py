@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, OperationalError, close_old_connections, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import Account
@@ -45,17 +45,14 @@ Answer = Accepted | NotAccepted
 def accept(submissions: Sequence[Submission]) -> list[Answer]:
     """Check, store, record and ring for messages that ended at the same moment; one answer each, in order.
 
-    Blocks on disk, database and broker: call it from a thread. Never raises for a single message's sake; an
+    Blocks on disk, database and broker: call it from a thread that looks after its connection. Never raises for a single message's sake; an
     unforeseen error is a Deferred for every message it concerns.
     """
     answers: dict[int, Answer] = {}
-    close_old_connections()
     try:
         _accept(submissions, answers)
     except Exception:
         log.exception("acceptance failed", messages=len(submissions))
-    finally:
-        close_old_connections()
     return [answers.get(id(submission)) or _our_failure() for submission in submissions]
 
 
@@ -168,7 +165,8 @@ def _after_failed_commit(stored: list[Admitted], answers: dict[int, Answer], err
     """A connection that broke in COMMIT may have committed: look before saying no (ACC-1)."""
     ids = [one.message.pk for one in stored]
     log.error("rows not written", messages=[str(id_) for id_ in ids], error=f"{type(error).__name__}: {error}")
-    close_old_connections()
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
     try:
         committed = set(Message.objects.filter(pk__in=ids).values_list("pk", flat=True))
     except DatabaseError:

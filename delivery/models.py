@@ -131,6 +131,8 @@ class Recipient(models.Model):
     `deferred` before `delivered` is ours (a temporary failure); `unknown` is an attempt whose answer was lost.
     """
 
+    tenant_path = "message__tenant"
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="recipients", db_index=False)
     address = models.CharField(max_length=320)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
-from django.db import OperationalError, close_old_connections, connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from delivery import events, rows
 from delivery.attempts import Call, Job
@@ -68,7 +68,6 @@ class Page:
                 log.error("outcome not written, trying again", error=f"{type(error).__name__}: {error}")
                 connection.close()
                 time.sleep(pause)
-                close_old_connections()
             else:
                 break
         self.calls = [begun for begun in self.calls if begun[0].message.pk in held]

@@ -15,7 +15,6 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import close_old_connections
 
 from delivery import attempts, claims, prepare, store
 from delivery.attempts import Call, Job, Outcome
@@ -46,7 +45,6 @@ def deliver(ids: Sequence[uuid.UUID]) -> None:
 
     Running it twice, or beside another worker, sends nothing twice: what is not due or not free is left alone (DEL-6).
     """
-    close_old_connections()
     claimed = claims.claim(list(dict.fromkeys(ids)))
     if claimed:
         Delivery(claimed).run()
