@@ -83,7 +83,7 @@ class AnymailBackend(StructuredBackend):
             raise Unsupported(scrub(str(error.args[0]), self.secrets), code="unsupported") from None
         except AnymailInvalidAddress as error:
             raise PermanentFailure(scrub(str(error.args[0]), self.secrets), code="bad_address") from None
-        headers = {**(written["headers"] or {}), **self.http_headers(message)}
+        headers = {"Content-Type": "application/json", **(written["headers"] or {}), **self.http_headers(message)}
         if written["auth"]:
             headers.update(urllib3.make_headers(basic_auth=":".join(written["auth"])))
         return Request(written["url"], written["data"].encode(), headers, payload)

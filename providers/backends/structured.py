@@ -52,7 +52,10 @@ class StructuredBackend(Backend):
         return groups(content.to, content.cc, message.recipients, self.abilities.limits)
 
     def lost(self, message: OutboundMessage) -> tuple[str, ...]:
-        return compose(message, self.abilities).lost
+        try:
+            return compose(message, self.abilities).lost
+        except ProviderError:
+            return ()  # nothing will be sent; `send` says why
 
     def send(self, message: OutboundMessage) -> SendResult:
         letter = compose(message, self.abilities)
