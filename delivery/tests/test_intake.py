@@ -65,7 +65,7 @@ def test_messages_of_a_batch_are_written_in_one_transaction_with_one_ring(
 ):
     """ACC-5."""
     batch = [submission(acme_account) for _ in range(40)]
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         answers = intake.accept(batch)
     assert [answer.message_id for answer in answers] == [one.message_id for one in batch]
     assert Message.objects.count() == 40
@@ -165,7 +165,7 @@ class TestWhenTheBrokerIsDown:
     @pytest.fixture(autouse=True)
     def _no_broker(self, monkeypatch, settings):
         # A closed port of this machine: real refusals.
-        dead = kombu.Connection("redis://127.0.0.1:1/0", transport_options={"socket_connect_timeout": 0.5})
+        dead = kombu.Connection("redis://127.0.0.1:1/0", transport_options=settings.CELERY_BROKER_TRANSPORT_OPTIONS)
         from celery import current_app
 
         pool = kombu.pools.producers[dead]
