@@ -45,8 +45,8 @@ Answer = Accepted | NotAccepted
 def accept(submissions: Sequence[Submission]) -> list[Answer]:
     """Check, store, record and ring for messages that ended at the same moment; one answer each, in order.
 
-    Blocks on disk, database and broker: call it from a thread that looks after its connection. Never raises for a single message's sake; an
-    unforeseen error is a Deferred for every message it concerns.
+    Blocks on disk, database and broker: call it from a thread that looks after its connection. Never raises for a
+    single message's sake; an unforeseen error is a Deferred for every message it concerns.
     """
     answers: dict[int, Answer] = {}
     try:
