@@ -1,0 +1,131 @@
+"""Whether this process has what it needs (OBS-3): each check ends within a deadline, and none tells outsiders why."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import redis
+import structlog
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from delivery import store
+
+log = structlog.get_logger(__name__)
+
+DEADLINE = 3.0  # seconds for all checks together; they run side by side
+CGROUP = Path("/sys/fs/cgroup")
+MEMORY_LIMIT_SHARE = 0.95
+
+
+class Unhealthy(Exception):
+    """A check found something missing; the text is for our log."""
+
+
+def database() -> None:
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def migrations() -> None:
+    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if missing:
+        raise Unhealthy(f"{len(missing)} migrations are not applied")
+
+
+def broker() -> None:
+    if settings.ENQUEUE_FAILURE == "accept":
+        return  # mail is taken without it (ACC-3)
+    with redis.Redis.from_url(
+        settings.SHARED_STATE_URL, socket_timeout=DEADLINE, socket_connect_timeout=DEADLINE
+    ) as client:
+        client.ping()
+
+
+def message_store() -> None:
+    """Write a few octets and take them away again."""
+    key = f"health/{uuid.uuid4()}"
+    store.put(key, io.BytesIO(b"health\r\n"))
+    store.delete(key)
+
+
+def memory() -> None:
+    """Where the kernel limits us (cgroup v2): what cannot be given back is well under the limit."""
+    try:
+        limit = (CGROUP / "memory.max").read_text().strip()
+        used = int((CGROUP / "memory.current").read_text())
+        statistics = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return
+    if limit != "max" and used - int(statistics.get("inactive_file", 0)) > int(limit) * MEMORY_LIMIT_SHARE:
+        raise Unhealthy(f"{used} of {limit} octets of memory are used")
+
+
+class Check:
+    """One check, its last result, and how long that is good for: asking often must not cost us much."""
+
+    def __init__(self, name: str, run: Callable[[], None], fresh_for: float) -> None:
+        self.name = name
+        self._run = run
+        self._fresh_for = fresh_for
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._good_until = 0.0
+        self._failing = False
+
+    def begin(self) -> None:
+        """Start it in a thread of its own unless its last result still holds or it has not come back yet."""
+        with self._lock:
+            busy = self._thread is not None and self._thread.is_alive()
+            if not busy and time.monotonic() >= self._good_until:
+                self._thread = threading.Thread(target=self._attempt, name=f"health-{self.name}", daemon=True)
+                self._thread.start()
+
+    def end(self, deadline: float) -> bool:
+        """Whether all is well, known by `deadline` (on the monotonic clock)."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return time.monotonic() < self._good_until
+
+    def _attempt(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the process is not ready
+            self._good_until = 0.0
+            if not self._failing:
+                log.warning("not ready", check=self.name, error=f"{type(error).__name__}: {error}")
+            self._failing = True
+        else:
+            self._failing = False
+            self._good_until = time.monotonic() + self._fresh_for
+        finally:
+            connections.close_all()
+
+
+CHECKS = {
+    check.name: check
+    for check in (
+        Check("database", database, 2),
+        Check("migrations", migrations, float("inf")),  # what is applied stays applied
+        Check("broker", broker, 2),
+        Check("store", message_store, 15),
+        Check("memory", memory, 2),
+    )
+}
+
+
+def readiness(checks: Iterable[Check] | None = None) -> dict[str, bool]:
+    """Which checks pass, within about DEADLINE seconds."""
+    wanted = list(CHECKS.values() if checks is None else checks)
+    deadline = time.monotonic() + DEADLINE
+    for check in wanted:
+        check.begin()
+    return {check.name: check.end(deadline) for check in wanted}

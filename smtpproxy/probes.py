@@ -1,0 +1,87 @@
+"""`/healthz` and `/readyz`: in the web, and on a port of their own for listener and worker (OBS-3)."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any
+
+import structlog
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from smtpproxy import health
+
+log = structlog.get_logger(__name__)
+
+
+def answer(path: str, checks: Iterable[health.Check] | None = None) -> tuple[int, dict[str, Any]] | None:
+    """Status and JSON for a probe path; None for any other path. What fails is named, why is in the log only."""
+    if path == "/healthz":
+        return 200, {"status": "ok"}
+    if path != "/readyz":
+        return None
+    results = health.readiness(checks)
+    ready = all(results.values())
+    named = {name: "ok" if good else "failed" for name, good in results.items()}
+    return 200 if ready else 503, {"status": "ok" if ready else "unavailable", "checks": named}
+
+
+class ProbeMiddleware:
+    """Answers probes before everything else: they come by address, without TLS and without a session."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        found = answer(request.path) if request.method in ("GET", "HEAD") else None
+        if found is None:
+            return self._get_response(request)
+        status, content = found
+        return HttpResponse(
+            json.dumps(content), status=status, content_type="application/json", headers={"Cache-Control": "no-store"}
+        )
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = 5  # seconds a client may take to ask
+    server_version = "probe"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        status, content = answer(self.path.partition("?")[0]) or (404, {"status": "unknown"})
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Probes come every few seconds; failures are logged where they are found."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 16
+
+    def __init__(self, host: str, port: int) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), _Handler)
+
+    def server_bind(self) -> None:
+        """Without the look at the DNS for our own name that the library takes."""
+        TCPServer.server_bind(self)
+
+
+def serve(host: str, port: int) -> ThreadingHTTPServer | None:
+    """Answer probes from a thread of this process; port 0 means none are wanted. Raises OSError for a port in use."""
+    if not port:
+        return None
+    server = _Server(host, port)
+    threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()
+    log.info("probes answered", host=host, port=server.server_address[1])
+    return server

@@ -1,0 +1,157 @@
+"""OBS-3: alive and ready, told apart, without a word to outsiders about why not."""
+
+import json
+import socket
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+import redis
+from django.db import OperationalError
+
+from smtpproxy import health, probes
+from smtpproxy.tests import services
+
+
+@pytest.fixture(autouse=True)
+def _fresh_checks(monkeypatch):
+    """No result of an earlier test counts."""
+    monkeypatch.setattr(
+        health, "CHECKS", {name: health.Check(name, check._run, 0.5) for name, check in health.CHECKS.items()}
+    )
+
+
+@pytest.fixture
+def nowhere():
+    """A port nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_working_installation_is_ready(client):
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()) == (
+        200,
+        {
+            "status": "ok",
+            "checks": {"database": "ok", "migrations": "ok", "broker": "ok", "store": "ok", "memory": "ok"},
+        },
+    )
+    assert response["Cache-Control"] == "no-store"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lost_broker_is_named_and_nothing_else_is_told(client, settings, nowhere):
+    settings.SHARED_STATE_URL = f"redis://:hunter2@127.0.0.1:{nowhere}/0"
+    response = client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["status"] == "unavailable"
+    assert response.json()["checks"]["broker"] == "failed"
+    assert response.json()["checks"]["database"] == "ok"
+    assert "hunter2" not in response.text
+    assert str(nowhere) not in response.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_installation_that_takes_mail_without_the_broker_is_ready_without_it(client, settings, nowhere):
+    settings.SHARED_STATE_URL = f"redis://127.0.0.1:{nowhere}/0"
+    settings.ENQUEUE_FAILURE = "accept"
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_process_is_alive_whatever_else_is_down(client, monkeypatch):
+    monkeypatch.setattr(health, "readiness", lambda checks=None: pytest.fail("liveness looks at nothing outside"))
+    response = client.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_probes_come_by_address_and_without_tls(client, settings):
+    settings.ALLOWED_HOSTS, settings.SECURE_SSL_REDIRECT = ["mail.example.com"], True
+    assert client.get("/healthz", headers={"host": "10.0.0.7:8000"}).status_code == 200
+
+
+def test_only_reading_is_a_probe(client):
+    assert client.post("/healthz").status_code == 404
+
+
+def _raise(error):
+    def check():
+        raise error
+
+    return check
+
+
+@pytest.mark.parametrize("error", [OperationalError("no"), redis.ConnectionError("no"), OSError("no"), KeyError("x")])
+def test_whatever_a_check_raises_is_a_failure(error):
+    assert health.readiness([health.Check("x", _raise(error), 1)]) == {"x": False}
+
+
+def test_a_check_that_hangs_fails_at_the_deadline_and_is_not_started_again(monkeypatch):
+    monkeypatch.setattr(health, "DEADLINE", 0.2)
+    started = []
+    check = health.Check("x", lambda: (started.append(1), time.sleep(1)), 1)
+    began = time.monotonic()
+    assert health.readiness([check]) == {"x": False}
+    assert health.readiness([check]) == {"x": False}
+    assert time.monotonic() - began < 0.9
+    assert len(started) == 1
+
+
+def test_checks_run_side_by_side():
+    slow = [health.Check(str(number), lambda: time.sleep(0.4), 60) for number in range(5)]
+    began = time.monotonic()
+    assert all(health.readiness(slow).values())
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_good_result_holds_for_a_while_and_a_bad_one_does_not():
+    results = iter([None, OSError("gone"), None])
+    ran = []
+
+    def run():
+        ran.append(1)
+        if error := next(results):
+            raise error
+
+    check = health.Check("x", run, 0.1)
+    assert [health.readiness([check])["x"] for _ in range(3)] == [True, True, True]
+    assert len(ran) == 1
+    time.sleep(0.15)
+    assert [health.readiness([check])["x"] for _ in range(2)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "cache", "good"),
+    [("max", "999", "0", True), ("1000", "940", "0", True), ("1000", "960", "0", False), ("1000", "960", "500", True)],
+)
+def test_memory_that_cannot_be_given_back_is_measured_against_the_limit(
+    monkeypatch, tmp_path, limit, used, cache, good
+):
+    monkeypatch.setattr(health, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {cache}\n")
+    assert health.readiness([health.Check("memory", health.memory, 1)]) == {"memory": good}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("host", "named"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_listener_and_worker_answer_on_a_port_of_their_own(host, named):
+    port = services.free_port()
+    server = probes.serve(host, port)
+    try:
+        base = f"http://{named}:{port}"
+        assert json.load(urllib.request.urlopen(f"{base}/healthz")) == {"status": "ok"}
+        assert json.load(urllib.request.urlopen(f"{base}/readyz"))["status"] == "ok"
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{base}/admin/")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_without_a_port_there_are_no_probes():
+    assert probes.serve("127.0.0.1", 0) is None

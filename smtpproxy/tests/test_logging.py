@@ -1,0 +1,122 @@
+"""OBS-1, SEC-8: one JSON line per record, whoever wrote it, and no secret in any."""
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import structlog
+
+from smtpproxy import logging as our_logging
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """The records written, parsed; the logging set up before is put back afterwards."""
+    root, before, stream = logging.getLogger(), logging.getLogger().handlers[:], io.StringIO()
+    level = root.level
+    monkeypatch.setattr(sys, "stdout", stream)
+    our_logging.configure({"level": "INFO"})
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.handlers[:] = before
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def test_our_records_and_those_of_libraries_look_alike(lines):
+    with structlog.contextvars.bound_contextvars(message_id="m1"):
+        structlog.get_logger("delivery.sender").info("delivered", provider="p")
+        logging.getLogger("celery.worker").warning("lost %s", "connection")
+    ours, theirs = lines()
+    assert (ours["event"], ours["level"], ours["logger"], ours["provider"]) == (
+        "delivered",
+        "info",
+        "delivery.sender",
+        "p",
+    )
+    assert (theirs["event"], theirs["level"], theirs["logger"]) == ("lost connection", "warning", "celery.worker")
+    assert ours["message_id"] == theirs["message_id"] == "m1"
+    assert ours["timestamp"].endswith("Z")
+
+
+def test_a_level_keeps_the_rest_out(lines):
+    structlog.get_logger("a").debug("too much")
+    logging.getLogger("b").debug("too much")
+    logging.getLogger("celery.worker.strategy").info("one for every sweep")
+    assert lines() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "smtp_password", "passwd", "Authorization", "api_key", "apikey", "secret", "client_secret", "token"],
+)
+def test_what_is_called_a_secret_is_hidden_at_any_depth(lines, name):
+    structlog.get_logger("a").info("x", **{name: "hunter2"}, config={"inner": [{name: "hunter2"}]})
+    assert "hunter2" not in json.dumps(lines())
+    assert lines()[0][name] == "***"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "redis://:hunter2@10.0.0.1:6379/0",
+        "postgres://me:hunter2@db/x",
+        "Authorization: Bearer hunter2",
+        "AUTH PLAIN hunter2",
+    ],
+)
+def test_credentials_inside_a_text_are_hidden(lines, text):
+    logging.getLogger("a").error("cannot connect: %s", text)
+    try:
+        raise ConnectionError(text)
+    except ConnectionError:
+        structlog.get_logger("a").exception("failed")
+    assert "hunter2" not in json.dumps(lines())
+
+
+def test_a_traceback_shows_no_local_variable(lines):
+    def sign_in():
+        given = "hunter2"
+        raise ValueError(len(given))
+
+    for log in (structlog.get_logger("a"), logging.getLogger("b")):
+        try:
+            sign_in()
+        except ValueError:
+            log.exception("failed")
+    assert "hunter2" not in json.dumps(lines())
+    for line in lines():
+        assert line["exception"][0]["exc_type"] == "ValueError"
+        assert line["exception"][0]["frames"][-1]["name"] == "sign_in"
+
+
+def test_a_line_break_in_a_value_makes_no_second_line(lines):
+    structlog.get_logger("a").info("x", subject='a\r\n{"event": "forged"}')
+    assert [line["event"] for line in lines()] == ["x"]
+
+
+def test_warnings_are_records_too(lines):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", UserWarning, stacklevel=1)
+    assert lines()[0]["logger"] == "py.warnings"
+
+
+def test_log_level_is_a_setting(tmp_path):
+    code = "import logging; logging.getLogger('a').info('quiet'); logging.getLogger('a').error('loud')"
+    run = subprocess.run(
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c", code],
+        check=True,
+        cwd=PROJECT,
+        env={**os.environ, "DATA_DIR": str(tmp_path), "LOG_LEVEL": "ERROR"},
+        capture_output=True,
+        text=True,
+    )
+    assert [json.loads(line)["event"] for line in run.stdout.splitlines()] == ["loud"]
