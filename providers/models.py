@@ -34,7 +34,9 @@ class Provider(Row):
     name = models.CharField(max_length=100)
     type = models.CharField(max_length=32)
     enabled = models.BooleanField(default=True)
-    config = EncryptedJSONField(default=dict, blank=True, help_text="Settings and credentials; encrypted (PRV-12).")
+    config: models.Field[dict[str, Any], dict[str, Any]] = EncryptedJSONField(
+        default=dict, blank=True, help_text="Settings and credentials; encrypted (PRV-12)."
+    )
     default_rank = models.PositiveSmallIntegerField(
         null=True,
         blank=True,
@@ -65,7 +67,7 @@ class Provider(Row):
         if self.type not in registry.types():
             raise ValidationError({"type": f"Known types: {', '.join(registry.types())}"})
         try:
-            registry.backend_class(self.type).check_config(self.config or {})
+            registry.backend_class(self.type)(self.config or {}).close()
         except Misconfigured as error:
             raise ValidationError({"config": error.text}) from error
 
@@ -105,6 +107,8 @@ class RoutingTarget(models.Model):
     Targets of one position share the traffic by weight (RTE-2).
     """
 
+    tenant_path = "rule__tenant"
+
     rule = models.ForeignKey(RoutingRule, on_delete=models.CASCADE, related_name="targets", db_index=False)
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="routing_targets")
     position = models.PositiveSmallIntegerField(default=0)
@@ -123,6 +127,10 @@ class RoutingTarget(models.Model):
 
     def clean(self) -> None:
         super().clean()
-        owner = self.provider.tenant_id if self.provider_id else None
+        if not self.provider_id or self.rule.tenant_id is None:
+            return
+        owner = self.provider.tenant_id
+        if owner is None and not self.rule.tenant.may_use_shared_providers:
+            raise ValidationError({"provider": "This tenant may not use shared providers."})
         if owner is not None and owner != self.rule.tenant_id:
             raise ValidationError({"provider": "This provider belongs to another tenant."})
