@@ -6,7 +6,8 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-RETRY_AFTER_CEILING = timedelta(days=1)
+RETRY_AFTER_CEILING = 86_400.0
+"""Seconds: no provider may put a message off for longer."""
 
 
 def next_try(tries: int, schedule: Sequence[int], now: datetime, retry_after: float | None) -> datetime | None:
@@ -20,5 +21,5 @@ def next_try(tries: int, schedule: Sequence[int], now: datetime, retry_after: fl
         return None
     when = now + timedelta(seconds=schedule[tries] * random.uniform(0.5, 1.0))
     if retry_after is not None:
-        when = max(when, now + min(timedelta(seconds=retry_after), RETRY_AFTER_CEILING))
+        when = max(when, now + timedelta(seconds=min(retry_after, RETRY_AFTER_CEILING)))
     return when
