@@ -37,19 +37,19 @@ def issue_api_key(
 
     Raises ValidationError for an unknown scope.
     """
-    prefix, secret = f"smk_{generate(8)}", generate(43)
-    text = f"{prefix}_{secret}"
-    key = ApiKey(
-        account=account,
-        name=name,
-        prefix=prefix,
-        key_hash=password_hashes.hash_generated(text),
-        scopes=sorted(set(scopes)),
-        expires_at=expires_at,
-    )
+    key = ApiKey(account=account, name=name, scopes=sorted(set(scopes)), expires_at=expires_at)
+    text = draw(key)
     key.full_clean()
     key.save(force_insert=True)
     return key, text
+
+
+def draw(key: ApiKey) -> str:
+    """Give a key that is not saved yet its prefix and hash, and return its text."""
+    key.prefix = f"smk_{generate(8)}"
+    text = f"{key.prefix}_{generate(43)}"
+    key.key_hash = password_hashes.hash_generated(text)
+    return text
 
 
 def verify_api_key(text: str, client_ip: str | None) -> KeyIdentity:

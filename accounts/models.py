@@ -200,6 +200,8 @@ class Account(Row):
 class ApiKey(Row):
     """A bearer token of an account: shown once, kept as a hash with a visible prefix (SEC-3)."""
 
+    tenant_path = "account__tenant"
+
     class Scope(models.TextChoices):
         SEND = "send"
         MESSAGES_READ = "messages:read"

@@ -1,0 +1,102 @@
+"""Who did what: audit entries with the values before and after, secrets masked (SEC-5)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import models
+
+from accounts.crypto import EncryptedJSONField
+from accounts.models import AuditEntry, User
+from accounts.tenancy import tenant_id_of
+
+MASK = "***"
+SECRET_FIELDS = frozenset({"password", "password_hash", "key_hash"})
+_UNTOLD = frozenset({"updated_at", "last_used_at", "last_login"})
+
+
+def values(row: models.Model) -> dict[str, Any]:
+    """What a row holds, by field; the settings of an encrypted field each under `field.setting`.
+
+    Unmasked: for comparing in memory only, never to be kept.
+    """
+    found: dict[str, Any] = {}
+    for field in row._meta.concrete_fields:
+        value = field.value_from_object(row)
+        if isinstance(field, EncryptedJSONField) and isinstance(value, dict):
+            found |= {f"{field.name}.{name}": setting for name, setting in value.items()}
+        else:
+            found[field.name] = value
+    return found
+
+
+def _masked_fields(model: type[models.Model]) -> set[str]:
+    return {*SECRET_FIELDS, *(field.name for field in model._meta.fields if isinstance(field, EncryptedJSONField))}
+
+
+def differences(
+    model: type[models.Model],
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    *,
+    shown: Collection[str] = (),
+) -> dict[str, list[Any]]:
+    """Field → [before, after] of what differs, None where there was nothing; secrets are masked.
+
+    Settings in encrypted fields are masked too, but for those named in `shown`.
+    """
+    masked = _masked_fields(model)
+    changed: dict[str, list[Any]] = {}
+    for name in sorted({*before, *after} - _UNTOLD):
+        old, new = before.get(name), after.get(name)
+        if old != new:
+            secret = name.partition(".")[0] in masked and name not in shown
+            changed[name] = [_plain(old, secret), _plain(new, secret)]
+    return changed
+
+
+def told(row: models.Model) -> dict[str, Any]:
+    """What a row holds, by field, secrets and settings in encrypted fields masked."""
+    masked = _masked_fields(type(row))
+    return {
+        name: _plain(value, name.partition(".")[0] in masked)
+        for name, value in values(row).items()
+        if name not in _UNTOLD
+    }
+
+
+def _plain(value: Any, secret: bool) -> Any:
+    """`value` as JSON holds it; nothing at all is told even of the length of a secret."""
+    if value is None or value == "":
+        return None
+    if secret:
+        return MASK
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if isinstance(value, bool | int | float | str | list | dict) else str(value)
+
+
+def record(
+    actor: User | str,
+    action: str,
+    target: models.Model,
+    changes: Mapping[str, Any] | None = None,
+    ip: str | None = None,
+) -> AuditEntry:
+    """Write one entry; call it in the transaction that does what it tells of, and before a deletion.
+
+    `actor` is a person, or the name of the command that acted. `action` reads `account.suspended`. `changes` is what
+    `differences` gave, or plain facts; it must hold no secret.
+    """
+    return AuditEntry.objects.create(
+        tenant_id=tenant_id_of(target),
+        actor=actor if isinstance(actor, User) else None,
+        actor_label=actor.email if isinstance(actor, User) else actor,
+        action=action,
+        target_type=target._meta.label_lower,
+        target_id=str(target.pk),
+        changes=dict(changes or {}),
+        client_ip=ip or None,
+    )

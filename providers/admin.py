@@ -1,0 +1,159 @@
+"""The admin of providers and routing rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.html import format_html_join
+
+from accounts.models import User
+from accounts.tenancy import Area, Person
+from accounts.tenant_admin import RoleInline, TenantModelAdmin
+from providers import registry
+from providers.exceptions import Misconfigured
+from providers.forms import provider_form, setting_names
+from providers.models import Provider, RoutingRule, RoutingTarget
+
+
+class TypeFilter(admin.SimpleListFilter):
+    title = "type"
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(type_, type_) for type_ in registry.types()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(type=self.value()) if self.value() else queryset
+
+
+def _is_sandbox(type_: str) -> bool:
+    """Whether this type acts on our own machine (writes files, prints) instead of sending."""
+    try:
+        return registry.backend_class(type_).sandbox
+    except Misconfigured:
+        return False
+
+
+@admin.register(Provider)
+class ProviderAdmin(TenantModelAdmin):
+    """A new provider begins with its type; the form then asks for what that type needs."""
+
+    area = Area.PROVIDERS
+    list_display = ("name", "type", "enabled", "default_rank", "health")
+    list_filter = (TypeFilter, "enabled")
+    search_fields = ("name",)
+    readonly_fields = ("type", "health", "settings_told", "created_at", "updated_at")
+
+    @admin.display(description="health")
+    def health(self, provider: Provider) -> str:
+        if provider.unhealthy_until and provider.unhealthy_until > timezone.now():
+            return f"unhealthy: {provider.unhealthy_reason}"
+        return "healthy"
+
+    @admin.display(description="settings")
+    def settings_told(self, provider: Provider) -> str:
+        """The settings for those who may only read; of a secret, whether there is one."""
+        lines = []
+        for spec in registry.backend_class(provider.type).config_fields:
+            value = provider.config.get(spec.name, spec.default)
+            if spec.kind == "secret":
+                value = "stored" if value else "none"
+            lines.append((spec.label, "" if value is None else value))
+        return format_html_join("", "{}: {}<br>", lines)
+
+    def shown_settings(self, obj: Provider) -> frozenset[str]:
+        specs = registry.backend_class(obj.type).config_fields
+        return frozenset(f"config.{spec.name}" for spec in specs if spec.kind != "secret")
+
+    def offered_types(self, request: HttpRequest) -> list[str]:
+        """The types this person may add; those that act on our own machine are the operator's."""
+        return [type_ for type_ in registry.types() if request.user.is_superuser or not _is_sandbox(type_)]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is not None and obj.type not in self.offered_types(request):
+            return False
+        return super().has_change_permission(request, obj)
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        if not self.has_add_permission(request) or request.GET.get("type") in self.offered_types(request):
+            return super().add_view(request, form_url, extra_context)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Choose a type",
+            "opts": self.opts,
+            "types": self.offered_types(request),
+        }
+        return TemplateResponse(request, "admin/providers/provider/choose_type.html", context)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is None or self.has_change_permission(request, obj):
+            kwargs["form"] = provider_form(self._type(request, obj), existing=obj is not None)
+        return super().get_form(request, obj, change=change, **kwargs)
+
+    def _type(self, request: HttpRequest, obj: Provider | None) -> str:
+        return obj.type if obj is not None else request.GET["type"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None or self.has_change_permission(request, obj):
+            settings = setting_names(self._type(request, obj), existing=obj is not None)
+        else:
+            settings = ["settings_told"]
+        about = ["tenant", "name", *([] if obj is None else ["type"]), "enabled"]
+        told = [] if obj is None else [(None, {"fields": ["health", "created_at", "updated_at"]})]
+        return [
+            (None, {"fields": about}),
+            ("Settings", {"fields": settings}),
+            ("When it is used", {"fields": ["default_rank", "retry_schedule"]}),
+            *told,
+        ]
+
+    def save_model(self, request: HttpRequest, obj: Provider, form: Any, change: bool) -> None:
+        if form.stored != obj.config:
+            # Somebody has mended it: the next message finds out at once whether it works.
+            obj.unhealthy_until, obj.unhealthy_reason = None, ""
+        super().save_model(request, obj, form, change)
+
+
+class TargetInline(RoleInline):
+    model = RoutingTarget
+    area = Area.PROVIDERS
+    fields = ("position", "provider", "weight")
+
+    def choices_for(self, user: Person, model: Any) -> QuerySet[Any]:
+        rows = super().choices_for(user, model)
+        tenant = user.tenant if isinstance(user, User) else None
+        if model is Provider and tenant is not None and tenant.may_use_shared_providers:
+            return Provider.objects.filter(Q(tenant=tenant) | Q(tenant=None))
+        return rows
+
+
+@admin.register(RoutingRule)
+class RoutingRuleAdmin(TenantModelAdmin):
+    area = Area.PROVIDERS
+    list_display = ("priority", "name", "action", "enabled", "targets_told")
+    list_display_links = ("name",)
+    list_filter = ("enabled", "action")
+    search_fields = ("name",)
+    fields = ("tenant", "name", "priority", "enabled", "action", "conditions")
+    inlines = (TargetInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).prefetch_related("targets__provider")
+
+    @admin.display(description="providers")
+    def targets_told(self, rule: RoutingRule) -> str:
+        return " → ".join(str(target.provider) for target in rule.targets.all())
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        kwargs["help_texts"] = {
+            "conditions": "All must hold; none: always. For example "
+            '[{"field": "sender", "values": ["*.acme.example"]}, {"field": "subject", "op": "contains", '
+            '"values": ["invoice"]}]. Fields: account, sender, recipient, header, subject, size, has_attachments, '
+            "time, percentage."
+        }
+        return super().get_form(request, obj, change=change, **kwargs)
