@@ -1,0 +1,169 @@
+"""Messages that end at the same moment are accepted together (ACC-5), and none waits for a database that is silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from delivery.exceptions import Deferred, NotAccepted
+from delivery.submission import Accepted, Submission
+
+log = structlog.get_logger(__name__)
+
+Answer = Accepted | NotAccepted
+Accept = Callable[[Sequence[Submission]], list[Answer]]
+
+MAX_MESSAGES = 100
+MAX_OCTETS = 16 * 1024 * 1024
+SILENT_AFTER = 5.0  # seconds after which an acceptance of small messages counts as stuck (ACC-7)
+OCTETS_A_SECOND = 2 * 1024 * 1024  # what a batch may take besides, for its bodies
+
+
+def _try_later(code: str) -> Deferred:
+    return Deferred("Temporary failure; try again later", code=code, status="4.3.0")
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    submission: Submission
+    release: Callable[[], None]
+    answer: asyncio.Future[Answer]
+    timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    members: list[_Waiting]
+    stuck: bool = False
+
+
+class Batcher:
+    """Calls `accept` in threads, at most `slots` calls at once, with all that has ended since the last call.
+
+    A message that comes alone is not made to wait. Each gets its answer within `timeout` seconds; when every call has
+    taken too long, new messages are deferred at once instead of piling up.
+    """
+
+    def __init__(
+        self, accept: Accept, threads: Executor, *, slots: int, timeout: float, silent_after: float = SILENT_AFTER
+    ) -> None:
+        self._accept = accept
+        self._threads = threads
+        self._slots = slots
+        self._timeout = timeout
+        self._silent_after = silent_after
+        self._queue: deque[_Waiting] = deque()
+        self._running: set[_Batch] = set()
+        self._start_scheduled = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def accept(self, submission: Submission, release: Callable[[], None]) -> Answer:
+        """What became of the message. `release` is called when its body is needed no more, which may be later."""
+        if self._all_stuck():
+            release()
+            log.warning("message deferred: acceptance does not answer", message_id=str(submission.message_id))
+            return _try_later("acceptance_stuck")
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(submission, release, loop.create_future())
+        waiting.timer = loop.call_later(self._timeout, self._give_up, waiting)
+        self._queue.append(waiting)
+        self._idle.clear()
+        if not self._start_scheduled:
+            # Not at once: whatever ends in the same turn of the event loop goes along.
+            self._start_scheduled = True
+            loop.call_soon(self._start)
+        return await waiting.answer
+
+    async def drained(self) -> None:
+        """Return when nothing waits or is being written."""
+        await self._idle.wait()
+
+    def _start(self) -> None:
+        self._start_scheduled = False
+        while self._queue and len(self._running) < self._slots:
+            batch = _Batch(self._next_members())
+            self._running.add(batch)
+            loop = asyncio.get_running_loop()
+            octets = sum(member.submission.body.size for member in batch.members)
+            patience = loop.call_later(self._silent_after + octets / OCTETS_A_SECOND, self._mark_stuck, batch)
+            work = loop.run_in_executor(self._threads, self._accept, [m.submission for m in batch.members])
+            work.add_done_callback(partial(self._finish, batch, patience))
+        if not self._queue and not self._running:
+            self._idle.set()
+
+    def _next_members(self) -> list[_Waiting]:
+        members: list[_Waiting] = []
+        octets = 0
+        while self._queue and len(members) < MAX_MESSAGES:
+            octets += self._queue[0].submission.body.size
+            if members and octets > MAX_OCTETS:
+                break
+            members.append(self._queue.popleft())
+        return members
+
+    def _finish(self, batch: _Batch, patience: asyncio.TimerHandle, done: asyncio.Future[list[Answer]]) -> None:
+        patience.cancel()
+        self._running.discard(batch)
+        for member, answer in zip(batch.members, _answers(batch, done), strict=True):
+            member.release()
+            if member.answer.done():
+                self._log_late(member, answer)
+            else:
+                _settle(member, answer)
+        self._start()
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        if waiting in self._queue:
+            self._queue.remove(waiting)
+            waiting.release()
+        _settle(waiting, _try_later("acceptance_timeout"))
+        log.error("message deferred: not accepted in time", message_id=str(waiting.submission.message_id))
+        self._start()
+
+    def _mark_stuck(self, batch: _Batch) -> None:
+        batch.stuck = True
+        log.error("acceptance takes too long", messages=len(batch.members))
+        if self._all_stuck():
+            while self._queue:
+                waiting = self._queue.popleft()
+                waiting.release()
+                _settle(waiting, _try_later("acceptance_stuck"))
+
+    def _all_stuck(self) -> bool:
+        return len(self._running) >= self._slots and all(batch.stuck for batch in self._running)
+
+    @staticmethod
+    def _log_late(member: _Waiting, answer: Answer) -> None:
+        """The client was told to send again, or has gone and will: what was accepted after all arrives twice."""
+        message_id = str(member.submission.message_id)
+        if isinstance(answer, Accepted):
+            log.error("message accepted, but its client was not told", message_id=message_id)
+        else:
+            log.warning("message refused, but its client was not told", message_id=message_id)
+
+
+def _settle(waiting: _Waiting, answer: Answer) -> None:
+    if waiting.timer is not None:
+        waiting.timer.cancel()
+    if not waiting.answer.done():
+        waiting.answer.set_result(answer)
+
+
+def _answers(batch: _Batch, done: asyncio.Future[list[Answer]]) -> list[Answer]:
+    """One answer for each member, whatever `accept` did."""
+    error = done.exception() if not done.cancelled() else None
+    if error is not None:
+        log.error("acceptance failed", exc_info=error, messages=len(batch.members))
+    elif not done.cancelled():
+        answers = done.result()
+        if len(answers) == len(batch.members):
+            return answers
+        log.error("acceptance gave the wrong number of answers", messages=len(batch.members), answers=len(answers))
+    return [_try_later("internal") for _ in batch.members]

@@ -1,0 +1,138 @@
+"""MAIL and RCPT: who sends, to whom (RFC 5321 §4.1.1.2, §4.1.1.3)."""
+
+from __future__ import annotations
+
+import re
+
+from accounts.credentials import Identity
+from relay import addresses, parameters, replies
+from relay.conversation import Conversation
+from relay.session import NETWORK_IDENTITY_KEPT
+from relay.threads import Unavailable
+
+# A space after the colon is against the grammar and common.
+_FROM = re.compile(r"FROM: *(.*)\Z", re.IGNORECASE | re.DOTALL)
+_TO = re.compile(r"TO: *(.*)\Z", re.IGNORECASE | re.DOTALL)
+RECIPIENT_COMMANDS_PER_RECIPIENT = 10
+
+
+async def mail(talk: Conversation, argument: str) -> None:
+    if not talk.session.host_name:
+        talk.refuse(replies.NEED_HELO)
+        return
+    if talk.envelope.mail_from is not None:
+        talk.refuse(replies.NESTED_MAIL)
+        return
+    try:
+        sender, options = _mail_argument(argument)
+    except _Refused as refusal:
+        talk.refuse(refusal.reply)
+        return
+    if talk.session.messages >= talk.site.config.max_messages_per_connection:
+        talk.hang_up(replies.TOO_MANY_MESSAGES)
+        return
+    identity = await _identity(talk)
+    if identity is None:
+        return
+    if options.size is not None and options.size > talk.site.config.max_message_size:
+        talk.log.info("message refused", reason="announced_size", size=options.size)
+        talk.refuse(replies.MESSAGE_TOO_BIG)
+    elif not talk.site.handler.sender_allowed(identity, sender):
+        talk.log.info("message refused", reason="sender_not_allowed", mail_from=sender)
+        talk.refuse(replies.SENDER_NOT_ALLOWED)
+    else:
+        talk.envelope.identity = identity
+        talk.envelope.mail_from = sender
+        talk.envelope.smtp_utf8 = options.smtputf8
+        talk.reply(replies.SENDER_OK)
+
+
+async def rcpt(talk: Conversation, argument: str) -> None:
+    envelope, limit = talk.envelope, talk.site.config.max_recipients
+    if envelope.mail_from is None:
+        talk.refuse(replies.NEED_MAIL)
+        return
+    envelope.recipient_commands += 1
+    if envelope.recipient_commands > limit * RECIPIENT_COMMANDS_PER_RECIPIENT:
+        talk.hang_up(replies.TOO_MANY_RECIPIENT_COMMANDS)
+        return
+    try:
+        recipient = _rcpt_argument(argument, smtputf8=envelope.smtp_utf8)
+    except _Refused as refusal:
+        # One bad address of many must not end a connection, so these are not counted as errors.
+        talk.reply(refusal.reply)
+        return
+    if len(envelope.rcpt_tos) >= limit:
+        talk.reply(replies.TOO_MANY_RECIPIENTS)
+        return
+    envelope.rcpt_tos.append(recipient)
+    talk.reply(replies.RECIPIENT_OK)
+
+
+class _Refused(Exception):
+    def __init__(self, reply: bytes) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+def _mail_argument(argument: str) -> tuple[str, parameters.MailParameters]:
+    match = _FROM.match(argument)
+    if match is None:
+        raise _Refused(replies.SYNTAX_MAIL)
+    try:
+        path = addresses.split_path(match[1])
+        options = parameters.for_mail(path.parameters)
+        if path.address:
+            addresses.check_mailbox(path.address)
+    except addresses.MalformedAddress as error:
+        raise _Refused(replies.BAD_SENDER_SYNTAX) from error
+    except parameters.BadParameter as error:
+        raise _Refused(replies.BAD_PARAMETER) from error
+    except parameters.UnknownParameter as error:
+        raise _Refused(replies.UNKNOWN_PARAMETER) from error
+    if not options.smtputf8 and not path.address.isascii():
+        raise _Refused(replies.SMTPUTF8_REQUIRED)
+    return path.address, options
+
+
+def _rcpt_argument(argument: str, *, smtputf8: bool) -> str:
+    match = _TO.match(argument)
+    if match is None:
+        raise _Refused(replies.SYNTAX_RCPT)
+    try:
+        path = addresses.split_path(match[1])
+        if path.parameters:
+            parameters.split(path.parameters)
+            raise _Refused(replies.UNKNOWN_PARAMETER)
+        if path.address.lower() == "postmaster":
+            raise _Refused(replies.UNQUALIFIED_POSTMASTER)
+        addresses.check_mailbox(path.address)
+    except addresses.MalformedAddress as error:
+        raise _Refused(replies.BAD_RECIPIENT_SYNTAX) from error
+    except parameters.BadParameter as error:
+        raise _Refused(replies.BAD_PARAMETER) from error
+    if not smtputf8 and not path.address.isascii():
+        raise _Refused(replies.SMTPUTF8_REQUIRED)
+    return path.address
+
+
+async def _identity(talk: Conversation) -> Identity | None:
+    """Who sends: by AUTH, or by the client's address alone (SMTP-13). None when that was answered already."""
+    session = talk.session
+    if session.identity is not None:
+        return session.identity
+    if talk.loop.time() < session.network_identity_until:
+        return session.network_identity
+    talk.deadline.suspend()
+    try:
+        session.network_identity = await talk.site.handler.identify(session.client_ip)
+    except Unavailable as problem:
+        talk.log.error("client not identified", reason=str(problem))
+        talk.reply(replies.TRY_LATER)
+        return None
+    if session.network_identity is None:
+        encrypted = talk.site.tls is None or session.tls_description
+        talk.refuse(replies.AUTHENTICATION_REQUIRED if encrypted else replies.STARTTLS_REQUIRED)
+        return None
+    session.network_identity_until = talk.loop.time() + NETWORK_IDENTITY_KEPT
+    return session.network_identity

@@ -1,0 +1,51 @@
+"""Between SMTP and the domain: who is it, may they, take this. Knows no tables and no protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from accounts import credentials
+from accounts.credentials import Identity
+from delivery import intake
+from delivery.submission import Submission
+from relay.batching import Accept, Answer, Batcher
+from relay.threads import Threads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """What the listener asks of the floors below; all but `sender_allowed` block and are called in threads."""
+
+    accept: Accept = intake.accept
+    verify: Callable[[str, str, str | None], Identity] = credentials.verify
+    identify_by_network: Callable[[str], Identity | None] = credentials.identify_by_network
+    sender_allowed: Callable[[Identity, str], bool] = credentials.sender_allowed
+
+
+class Handler:
+    """The listener calls these methods by name in its own code: a misspelt one is an error, never lost mail."""
+
+    def __init__(self, domain: Domain, threads: Threads, batcher: Batcher) -> None:
+        self._domain = domain
+        self._threads = threads
+        self._batcher = batcher
+
+    async def authenticate(self, username: str, password: str, client_ip: str) -> Identity:
+        """Raises AuthenticationFailed, or Unavailable when nobody can say."""
+        return await self._threads.ask(self._domain.verify, username, password, client_ip)
+
+    async def identify(self, client_ip: str) -> Identity | None:
+        """The account this client address alone stands for (SMTP-13). Raises Unavailable."""
+        return await self._threads.ask(self._domain.identify_by_network, client_ip)
+
+    def sender_allowed(self, identity: Identity, address: str) -> bool:
+        return self._domain.sender_allowed(identity, address)
+
+    async def accept(self, submission: Submission, release: Callable[[], None]) -> Answer:
+        """What became of the message; `release` is called when its body is needed no more."""
+        return await self._batcher.accept(submission, release)
+
+    async def drained(self) -> None:
+        """Return when no message is being accepted."""
+        await self._batcher.drained()

@@ -1,0 +1,105 @@
+"""The threads of one listener process: whatever waits for database, disk or hashing happens here (ACC-4)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, BrokenBarrierError
+from typing import Any, ParamSpec, TypeVar
+
+from django.db import close_old_connections, connections
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ACCEPT_SLOTS = 2
+QUESTIONS_PER_THREAD = 100
+SPOOL_THREADS = 2
+
+
+class Unavailable(Exception):
+    """No thread is free, or none answered in time."""
+
+
+class Threads:
+    """Three pools, so that neither a stuck database nor a slow disk stops what does not need it.
+
+    `accept` and `questions` together have `database_threads` threads (at least two), each with one database
+    connection; `disk` has none.
+    """
+
+    def __init__(self, database_threads: int, answer_within: float) -> None:
+        self.accept_slots = max(1, min(ACCEPT_SLOTS, database_threads - 1))
+        self._asking = max(1, database_threads - self.accept_slots)
+        self._answer_within = answer_within
+        self._waiting = 0
+        self.accept = ThreadPoolExecutor(self.accept_slots, "smtp-accept")
+        self._questions = ThreadPoolExecutor(self._asking, "smtp-question")
+        self._disk = ThreadPoolExecutor(SPOOL_THREADS, "smtp-spool")
+
+    async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The answer to a question that blocks on the database. Raises what it raises, or Unavailable.
+
+        A question that is given up keeps its thread until it ends; so many may wait and no more.
+        """
+        if self._waiting >= self._asking * QUESTIONS_PER_THREAD:
+            raise Unavailable("too many questions are waiting")
+        self._waiting += 1
+        context = contextvars.copy_context()
+        future = asyncio.get_running_loop().run_in_executor(
+            self._questions, context.run, _with_fresh_connection, question, args, kwargs
+        )
+        future.add_done_callback(self._answered)
+        try:
+            async with asyncio.timeout(self._answer_within):
+                return await asyncio.shield(future)
+        except TimeoutError as error:
+            if future.done():
+                raise
+            raise Unavailable(f"no answer within {self._answer_within:g} s") from error
+
+    async def on_disk(self, work: Callable[[], T]) -> T:
+        """What `work` returns; it blocks on the disk."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+    def close(self) -> bool:
+        """End the threads and their database connections; False when one is stuck and had to be left behind."""
+        self._disk.shutdown(wait=False, cancel_futures=True)
+        ended = [_end(self.accept, self.accept_slots), _end(self._questions, self._asking)]
+        return all(ended)
+
+    def _answered(self, future: asyncio.Future[Any]) -> None:
+        self._waiting -= 1
+        if not future.cancelled():
+            future.exception()  # it may come after nobody waits for it any more
+
+
+def _with_fresh_connection(question: Callable[..., T], args: tuple[object, ...], kwargs: dict[str, object]) -> T:
+    close_old_connections()
+    try:
+        return question(*args, **kwargs)
+    finally:
+        close_old_connections()
+
+
+def _end(pool: ThreadPoolExecutor, threads: int) -> bool:
+    """Close each thread's database connections, for which every thread must be free at the same time."""
+    together = Barrier(threads + 1)
+
+    def close_connections() -> None:
+        with contextlib.suppress(BrokenBarrierError):
+            together.wait(timeout=2)
+        connections.close_all()
+
+    for _ in range(threads):
+        pool.submit(close_connections)
+    try:
+        together.wait(timeout=2)
+    except BrokenBarrierError:
+        pool.shutdown(wait=False, cancel_futures=True)
+        return False
+    pool.shutdown(wait=True)
+    return True
