@@ -4,7 +4,6 @@ from typing import Any
 
 from celery.signals import worker_ready
 from django.apps import AppConfig
-from django.conf import settings
 
 
 class SmtpproxyConfig(AppConfig):
@@ -16,6 +15,6 @@ class SmtpproxyConfig(AppConfig):
         from smtpproxy import checks, probes  # noqa: F401, PLC0415 -- importing `checks` registers them
 
         def answer_probes(**_: Any) -> None:
-            probes.serve(settings.HEALTH_HOST, settings.WORKER_HEALTH_PORT)
+            probes.serve_worker()
 
         worker_ready.connect(answer_probes, weak=False, dispatch_uid="probes")

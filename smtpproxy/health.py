@@ -6,11 +6,13 @@ import io
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from pathlib import Path
 
 import redis
 import structlog
+from cryptography import x509
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.executor import MigrationExecutor
@@ -68,6 +70,16 @@ def memory() -> None:
         raise Unhealthy(f"{used} of {limit} octets of memory are used")
 
 
+def certificate() -> None:
+    """The listener's certificate can be read and has not run out; clients would turn away."""
+    if settings.SMTP["TLS_MODE"] == "none":
+        return
+    path = Path(settings.SMTP["TLS_CERTIFICATE"] or Path(settings.DATA_DIR) / "tls" / "development.pem")
+    ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    if ends < datetime.now(UTC):
+        raise Unhealthy(f"the certificate ran out on {ends:%d %B %Y}")
+
+
 class Check:
     """One check, its last result, and how long that is good for: asking often must not cost us much."""
 
@@ -122,10 +134,12 @@ CHECKS = {
 }
 
 
-def readiness(checks: Iterable[Check] | None = None) -> dict[str, bool]:
+LISTENER_CHECKS = {**CHECKS, "certificate": Check("certificate", certificate, 15)}
+
+
+def readiness(checks: Collection[Check]) -> dict[str, bool]:
     """Which checks pass, within about DEADLINE seconds."""
-    wanted = list(CHECKS.values() if checks is None else checks)
     deadline = time.monotonic() + DEADLINE
-    for check in wanted:
+    for check in checks:
         check.begin()
-    return {check.name: check.end(deadline) for check in wanted}
+    return {check.name: check.end(deadline) for check in checks}

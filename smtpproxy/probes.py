@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
 
 import structlog
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from smtpproxy import health
@@ -18,7 +20,7 @@ from smtpproxy import health
 log = structlog.get_logger(__name__)
 
 
-def answer(path: str, checks: Iterable[health.Check] | None = None) -> tuple[int, dict[str, Any]] | None:
+def answer(path: str, checks: Collection[health.Check]) -> tuple[int, dict[str, Any]] | None:
     """Status and JSON for a probe path; None for any other path. What fails is named, why is in the log only."""
     if path == "/healthz":
         return 200, {"status": "ok"}
@@ -37,7 +39,7 @@ class ProbeMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        found = answer(request.path) if request.method in ("GET", "HEAD") else None
+        found = answer(request.path, health.CHECKS.values()) if request.method in ("GET", "HEAD") else None
         if found is None:
             return self._get_response(request)
         status, content = found
@@ -51,8 +53,10 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "probe"
     sys_version = ""
 
+    server: _Server
+
     def do_GET(self) -> None:
-        status, content = answer(self.path.partition("?")[0]) or (404, {"status": "unknown"})
+        status, content = answer(self.path.partition("?")[0], self.server.checks) or (404, {"status": "unknown"})
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -68,20 +72,42 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 16
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, checks: Collection[health.Check], *, shared: bool) -> None:
+        self.checks = checks
+        self._shared = shared
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
         """Without the look at the DNS for our own name that the library takes."""
+        if self._shared:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         TCPServer.server_bind(self)
 
 
-def serve(host: str, port: int) -> ThreadingHTTPServer | None:
-    """Answer probes from a thread of this process; port 0 means none are wanted. Raises OSError for a port in use."""
+def serve(
+    host: str, port: int, checks: Collection[health.Check], *, shared: bool = False
+) -> ThreadingHTTPServer | None:
+    """Answer probes from a thread of this process; port 0 means none are wanted.
+
+    On a `shared` port several processes answer, each for itself. Raises ImproperlyConfigured for an address that
+    cannot be had.
+    """
     if not port:
         return None
-    server = _Server(host, port)
+    try:
+        server = _Server(host, port, checks, shared=shared)
+    except OSError as error:
+        raise ImproperlyConfigured(f"Probes cannot be answered on {host}, port {port}: {error.strerror}.") from None
     threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()
     log.info("probes answered", host=host, port=server.server_address[1])
     return server
+
+
+def serve_listener() -> None:
+    """Called in each listener process once it listens (`SMTP_ON_START`)."""
+    serve(settings.HEALTH_HOST, settings.SMTP_HEALTH_PORT, health.LISTENER_CHECKS.values(), shared=True)
+
+
+def serve_worker() -> None:
+    serve(settings.HEALTH_HOST, settings.WORKER_HEALTH_PORT, health.CHECKS.values())

@@ -266,6 +266,7 @@ SMTP_ACCEPT_TIMEOUT = env.seconds("SMTP_ACCEPT_TIMEOUT", 60, low=1)
 
 # --- Health -----------------------------------------------------------------------------------------------------
 HEALTH_HOST = env.str("HEALTH_HOST", "127.0.0.1")
+SMTP_ON_START = "smtpproxy.probes.serve_listener"  # called in each listener process once it listens
 SMTP_HEALTH_PORT = env.int("SMTP_HEALTH_PORT", 0, high=65535)  # 0: no probe port
 WORKER_HEALTH_PORT = env.int("WORKER_HEALTH_PORT", 0, high=65535)
 

@@ -50,6 +50,7 @@ def command(socket: Path, data: Path) -> list[str]:
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
         "loglevel": "warning",
+        "logfile": str(data / "broker.log"),
     }
     return [binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
 

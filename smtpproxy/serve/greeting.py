@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from shlex import quote
 
-from django.conf import settings
-
 from smtpproxy.serve.demo import Demo, credentials_file
-from smtpproxy.serve.ports import ports
+from smtpproxy.serve.ports import Port, ports
 
 RECIPIENT = "someone@example.net"
+_TLS = {"starttls": "STARTTLS", "implicit": "TLS from the start", "none": "without TLS"}
 
 
 def text(demo: Demo | None) -> str:
     web = ports()[-1]
-    host = f"[{web.reachable_host}]" if ":" in web.reachable_host else web.reachable_host
-    lines = ["", "smtpproxy is running; Ctrl-C stops it.", "", f"  Admin     http://{host}:{web.number}/admin/"]
-    lines += [f"  SMTP      {port.host}:{port.number}{_secured(port.setting)}" for port in ports()[:-1]]
+    lines = [
+        "",
+        "smtpproxy is running; Ctrl-C stops it.",
+        "",
+        f"  Admin     http://{web.host_in_url}:{web.number}/admin/",
+    ]
+    lines += [f"  SMTP      {port.host}:{port.number}  {_TLS[port.tls]}" for port in ports()[:-1]]
     if demo is None:
         return "\n".join([*lines, ""])
     return "\n".join(
@@ -35,47 +38,37 @@ def text(demo: Demo | None) -> str:
     )
 
 
-def _secured(setting: str) -> str:
-    if settings.SMTP["TLS_MODE"] == "none":
-        return "  (no TLS)"
-    return "  STARTTLS" if setting == "SMTP_PORT" else "  TLS from the start"
-
-
 def examples(demo: Demo) -> dict[str, str]:
     """One shell command per client. The first certificate is our own, so none of them asks who signed it."""
     port = ports()[0]
-    implicit, tls = port.setting == "SMTP_TLS_PORT", settings.SMTP["TLS_MODE"] != "none"
-    return {
-        "swaks": _swaks(demo, port.reachable_host, port.number, implicit=implicit, tls=tls),
-        "curl": _curl(demo, port.reachable_host, port.number, implicit=implicit, tls=tls),
-        "python": _python(demo, port.reachable_host, port.number, implicit=implicit, tls=tls),
-    }
+    return {"swaks": _swaks(demo, port), "curl": _curl(demo, port), "python": _python(demo, port)}
 
 
-def _swaks(demo: Demo, host: str, port: int, *, implicit: bool, tls: bool) -> str:
-    options = ["--tls-on-connect"] if implicit else ["--tls"] if tls else []
+def _swaks(demo: Demo, port: Port) -> str:
+    options = {"starttls": ["--tls"], "implicit": ["--tls-on-connect"], "none": []}[port.tls]
     return _command(
-        ["swaks", "--server", host, "--port", str(port), *options, "--auth", "PLAIN"],
+        ["swaks", "--server", port.reachable_host, "--port", str(port.number), *options, "--auth", "PLAIN"],
         ["--auth-user", demo.username, "--auth-password", demo.password],
         ["--from", demo.sender, "--to", RECIPIENT, "--header", "Subject: First message"],
     )
 
 
-def _curl(demo: Demo, host: str, port: int, *, implicit: bool, tls: bool) -> str:
-    host = f"[{host}]" if ":" in host else host
-    options = ["--insecure"] if implicit else ["--ssl-reqd", "--insecure"] if tls else []
+def _curl(demo: Demo, port: Port) -> str:
+    scheme = "smtps" if port.tls == "implicit" else "smtp"
+    options = {"starttls": ["--ssl-reqd", "--insecure"], "implicit": ["--insecure"], "none": []}[port.tls]
     return f"printf '{_message(demo)}' | " + _command(
-        ["curl", "--url", f"{'smtps' if implicit else 'smtp'}://{host}:{port}", *options],
+        ["curl", "--url", f"{scheme}://{port.host_in_url}:{port.number}", *options],
         ["--user", f"{demo.username}:{demo.password}"],
         ["--mail-from", demo.sender, "--mail-rcpt", RECIPIENT, "--upload-file", "-"],
     )
 
 
-def _python(demo: Demo, host: str, port: int, *, implicit: bool, tls: bool) -> str:
+def _python(demo: Demo, port: Port) -> str:
+    client = "SMTP_SSL" if port.tls == "implicit" else "SMTP"
     steps = [
         "import smtplib",
-        f's = smtplib.SMTP{"_SSL" if implicit else ""}("{host}", {port})',
-        *(["s.starttls()"] if tls and not implicit else []),
+        f's = smtplib.{client}("{port.reachable_host}", {port.number})',
+        *(["s.starttls()"] if port.tls == "starttls" else []),
         f's.login("{demo.username}", "{demo.password}")',
         f's.mail("{demo.sender}")',
         f's.rcpt("{RECIPIENT}")',

@@ -23,9 +23,20 @@ class Port:
     setting: str
 
     @property
+    def tls(self) -> str:
+        """How an SMTP port is secured: `starttls`, `implicit` or `none`."""
+        if settings.SMTP["TLS_MODE"] == "none":
+            return "none"
+        return "implicit" if self.setting == "SMTP_TLS_PORT" else "starttls"
+
+    @property
     def reachable_host(self) -> str:
         """Where this machine reaches it, also when it listens on every address."""
         return _ANY.get(self.host, self.host)
+
+    @property
+    def host_in_url(self) -> str:
+        return f"[{self.reachable_host}]" if ":" in self.reachable_host else self.reachable_host
 
 
 def ports() -> list[Port]:
@@ -59,10 +70,10 @@ def _problem(port: Port) -> str:
 
 
 class Readiness:
-    """Whether every port answers. One that has answered is not asked again."""
+    """Whether listener and web answer, asked at one port each. One that has answered is not asked again."""
 
     def __init__(self) -> None:
-        self._waiting = ports()
+        self._waiting = [ports()[0], ports()[-1]]
 
     def __call__(self) -> bool:
         self._waiting = [port for port in self._waiting if not _answers(port)]

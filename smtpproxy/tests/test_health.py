@@ -5,9 +5,12 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
+import trustme
+from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
 from smtpproxy import health, probes
@@ -63,7 +66,7 @@ def test_an_installation_that_takes_mail_without_the_broker_is_ready_without_it(
 
 
 def test_a_process_is_alive_whatever_else_is_down(client, monkeypatch):
-    monkeypatch.setattr(health, "readiness", lambda checks=None: pytest.fail("liveness looks at nothing outside"))
+    monkeypatch.setattr(health, "readiness", lambda checks: pytest.fail("liveness looks at nothing outside"))
     response = client.get("/healthz")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
@@ -141,7 +144,7 @@ def test_memory_that_cannot_be_given_back_is_measured_against_the_limit(
 @pytest.mark.parametrize(("host", "named"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
 def test_listener_and_worker_answer_on_a_port_of_their_own(host, named):
     port = services.free_port()
-    server = probes.serve(host, port)
+    server = probes.serve(host, port, health.CHECKS.values())
     try:
         base = f"http://{named}:{port}"
         assert json.load(urllib.request.urlopen(f"{base}/healthz")) == {"status": "ok"}
@@ -154,4 +157,24 @@ def test_listener_and_worker_answer_on_a_port_of_their_own(host, named):
 
 
 def test_without_a_port_there_are_no_probes():
-    assert probes.serve("127.0.0.1", 0) is None
+    assert probes.serve("127.0.0.1", 0, []) is None
+
+
+def test_a_port_in_use_is_wrong_configuration(nowhere):
+    with pytest.raises(ImproperlyConfigured, match=f"port {nowhere}"):
+        probes.serve("127.0.0.1", nowhere, [])
+
+
+@pytest.mark.parametrize(("days", "good"), [(1, True), (-1, False)])
+def test_a_listener_whose_certificate_ran_out_is_not_ready(settings, tmp_path, days, good):
+    ends = datetime.now(UTC) + timedelta(days=days)
+    certificate = trustme.CA().issue_cert("localhost", not_after=ends)
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
+    settings.SMTP = {**settings.SMTP, "TLS_CERTIFICATE": str(tmp_path / "chain.pem")}
+    check = health.Check("certificate", health.LISTENER_CHECKS["certificate"]._run, 1)
+    assert health.readiness([check]) == {"certificate": good}
+
+
+def test_a_listener_without_tls_needs_no_certificate(settings):
+    settings.SMTP = {**settings.SMTP, "TLS_MODE": "none", "TLS_CERTIFICATE": "/nowhere"}
+    assert health.readiness([health.Check("certificate", health.certificate, 1)]) == {"certificate": True}
