@@ -146,7 +146,8 @@ def visible_to(user: Person, rows: type[M] | models.QuerySet[M]) -> models.Query
 
 def tenant_id_of(row: models.Model) -> Any:
     """The key of the tenant a row belongs to; None for what belongs to the platform."""
+    *links, last = tenant_path(type(row)).split("__")
     value: Any = row
-    for name in tenant_path(type(row)).split("__"):
-        value = getattr(value, name) if value is not None else None
-    return getattr(value, "pk", value)
+    for name in links:
+        value = getattr(value, name)
+    return value.pk if last == "pk" else getattr(value, f"{last}_id")
