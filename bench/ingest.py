@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +29,12 @@ from bench.environment import ROOT, Environment, durability, environment
 from bench.measure import Cost, median, memory
 from bench.peer import Server
 
-MOST_OCTETS = 1_500_000_000
-"""Written by one round at most: the disk is shared."""
+MOST_OCTETS = 600_000_000
+"""Sent in one round at most: the disk is shared."""
+KEPT_OCTETS = 4_000_000_000
+"""Let lie on the disk before it is cleaned. Not after each round, because a file system is slow after many deletions:
+ext4 without a journal passes over the inodes of the last seconds one by one."""
+REST_SECONDS = 6.0
 SECURITY = ("plain", "tls")
 
 
@@ -116,16 +120,32 @@ def ours(env: Environment, processes: Sequence[int]) -> Iterator[list[Server]]:
         for count in processes:
             port, pid = stack.enter_context(env.listener(count))
             name = f"smtpproxy ({count} process{'es' if count > 1 else ''})"
-            servers.append(Server(name, port, (pid,), env.user, env.password))
+            servers.append(Server(name, port, (pid,), env.user, env.password, env.empty))
         yield servers
 
 
-def measure(servers: Sequence[Server], load: Load, rounds: int, seconds: float, clean: Callable[[], None]) -> None:
+class Disk:
+    """Cleans up after the servers once they have filled their share, and lets the disk come to rest."""
+
+    def __init__(self) -> None:
+        self.written = 0.0
+
+    def make_room(self, servers: Sequence[Server], octets: int) -> None:
+        if self.written + octets > KEPT_OCTETS:
+            for server in servers:
+                server.empty()
+            os.sync()
+            time.sleep(REST_SECONDS)
+            self.written = 0.0
+        self.written += octets
+
+
+def measure(servers: Sequence[Server], load: Load, rounds: int, seconds: float, disk: Disk) -> None:
     """Load the servers in turn and print a line for each, with its ratio to every peer."""
     results: dict[str, list[Round]] = {server.name: [] for server in servers}
     for _ in range(rounds):
         for server in servers:
-            clean()
+            disk.make_room(servers, min(MOST_OCTETS, int(load.size * seconds * 5000)))
             results[server.name].append(run_load(server, load, seconds))
     rates = {name: median(one.rate for one in done) for name, done in results.items()}
     peers = [server.name for server in servers if server.name.startswith("Postfix")]
@@ -160,13 +180,14 @@ def run(loads: Sequence[Load], processes: Sequence[int], modes: Sequence[str], r
     print(describe())
     print(HEAD)
     with environment() as env, tempfile.TemporaryDirectory(prefix="smtpproxy-bench-peer-") as folder:
+        disk = Disk()
         for security, group in itertools.groupby(sorted(loads, key=lambda load: load.security), lambda x: x.security):
             with (
                 postfixes(Path(folder), modes, security) as peers,
                 ours(env, processes) as mine,
             ):
                 for load in group:
-                    measure([*peers, *mine], load, rounds, seconds, env.empty)
+                    measure([*peers, *mine], load, rounds, seconds, disk)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,13 +14,14 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.waiting import free_port, until
 
 POSTFIX = shutil.which("postfix") or "/usr/sbin/postfix"
+POSTSUPER = shutil.which("postsuper") or "/usr/sbin/postsuper"
 DAEMONS = "/usr/lib/postfix/sbin"
 MODES = ("discard", "hold")
 
@@ -81,13 +82,15 @@ anvil     unix  -       -       n       -       1       anvil
 
 @dataclass(frozen=True)
 class Server:
-    """Something that takes mail on a port: what it is called, and the processes its cost is read from."""
+    """Something that takes mail on a port: what it is called, the processes its cost is read from, and how to throw
+    away what it took."""
 
     name: str
     port: int
     roots: tuple[int, ...]
     user: str = ""
     password: str = ""
+    empty: Callable[[], object] = lambda: None
 
 
 def why_not() -> str:
@@ -125,7 +128,16 @@ def postfix(
         try:
             until(lambda: _answers(port), "the start of Postfix", 10)
             master = int((folder / "queue" / "pid" / "master.pid").read_text())
-            yield Server(f"Postfix ({mode})", port, (master,), user if tls else "", password if tls else "")
+            yield Server(
+                name=f"Postfix ({mode})",
+                port=port,
+                roots=(master,),
+                user=user if tls else "",
+                password=password if tls else "",
+                empty=lambda: subprocess.run(
+                    [POSTSUPER, "-c", str(folder / "etc"), "-d", "ALL"], check=True, stdout=log, stderr=log, timeout=120
+                ),
+            )
         finally:
             subprocess.run([*control, "stop"], check=False, stdout=log, stderr=log, timeout=30)
 
