@@ -68,6 +68,7 @@ class DeliveryLogFactory(DjangoModelFactory):
     provider_type = factory.SelfAttribute("provider.type")
     status = models.DeliveryLog.Status.DELIVERED
     attempt_number = 1
+    idempotency_key = factory.LazyFunction(uuid7)
     recipients = factory.LazyFunction(lambda: ["someone@outside.example"])
     created_at = factory.LazyFunction(timezone.now)
 
