@@ -87,6 +87,9 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, password, is_superuser=True, tenant=None, role="", **fields)
 
 
+OPERATOR_OR_OF_A_TENANT = "A platform operator has no tenant and no role; everybody else has both."
+
+
 class User(Row, AbstractBaseUser, PermissionsMixin):
     """A person who signs in with an e-mail address; what they may do follows from their role (SEC-1)."""
 
@@ -115,7 +118,7 @@ class User(Row, AbstractBaseUser, PermissionsMixin):
                 condition=Q(is_superuser=True, tenant__isnull=True, role="")
                 | Q(is_superuser=False, tenant__isnull=False, role__in=["owner", "admin", "user", "viewer"]),
                 name="user_operator_or_of_a_tenant",
-                violation_error_message="A platform operator has no tenant and no role; everybody else has both.",
+                violation_error_message=OPERATOR_OR_OF_A_TENANT,
             ),
         ]
 
@@ -130,6 +133,11 @@ class User(Row, AbstractBaseUser, PermissionsMixin):
     def clean(self) -> None:
         super().clean()
         self.email = self.email.strip().lower()
+        # Forms skip a constraint when one of its fields was left empty, so that it is asked for here as well.
+        operator = self.tenant_id is None and not self.role
+        somebodys = self.tenant_id is not None and bool(self.role)
+        if not (operator if self.is_superuser else somebodys):
+            raise ValidationError(OPERATOR_OR_OF_A_TENANT, code="operator_or_of_a_tenant")
 
 
 class Account(Row):
