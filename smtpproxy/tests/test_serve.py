@@ -1,0 +1,191 @@
+"""OPS-1: one command on one machine with nothing else installed, tested as people run it."""
+
+import http.cookiejar
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from smtpproxy.serve import broker
+from smtpproxy.tests import environment, services
+from smtpproxy.tests.installation import installation, without_trace
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are found by /proc"),
+]
+GREETING = b"From: app@example.com\r\nTo: someone@example.net\r\nSubject: First message\r\n\r\nHello!\r\n"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    ports = {"SMTP_HEALTH_PORT": str(services.free_port()), "WORKER_HEALTH_PORT": str(services.free_port())}
+    with installation(tmp_path_factory.mktemp("running") / "data", **ports) as one:
+        one.start()
+        yield one
+
+
+def _send(one, client):
+    before = one.arrived()
+    run = subprocess.run(["sh", "-c", one.line(client)], check=False, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    after = one.wait_for(len(before) + 1)
+    [new] = after.keys() - before.keys()
+    return run.stdout, after[new]
+
+
+def test_the_printed_python_line_sends_a_message_that_arrives_as_it_was_written(running):
+    printed, message = _send(running, "python3")
+    assert re.match(r"250 b'2\.0\.0 Ok: queued as [0-9a-f-]{36}'", printed)
+    assert without_trace(message) == GREETING
+
+
+def test_the_printed_curl_line_sends_a_message_that_arrives_as_it_was_written(running):
+    if not shutil.which("curl"):
+        environment.missing("curl")
+    assert without_trace(_send(running, "curl")[1]) == GREETING
+
+
+def test_the_printed_swaks_line_sends_a_message(running):
+    if not shutil.which("swaks"):
+        environment.missing("swaks")
+    printed, message = _send(running, "swaks")
+    assert "250 2.0.0 Ok: queued as" in printed
+    assert b"Subject: First message\r\n" in message
+
+
+def test_sendtest_tells_what_became_of_its_message(running, tmp_path):
+    (tmp_path / "paper.pdf").write_bytes(b"%PDF" + os.urandom(2000))
+    run = running.manage(
+        "sendtest", "--wait", "--attach", str(tmp_path / "paper.pdf"), "--to", "a@example.net", "--to", "ü@example.net"
+    )
+    accepted, status, *recipients = run.stdout.splitlines()
+    assert re.fullmatch(r"accepted as [0-9a-f-]{36}", accepted), run.stderr
+    assert status == "delivered"
+    assert sorted(recipients) == ["  a@example.net: delivered", "  ü@example.net: delivered"]
+    [arrived] = [message for name, message in running.arrived().items() if name.startswith(accepted[12:])]
+    assert b'filename="paper.pdf"' in arrived
+
+
+def test_sendtest_says_why_a_message_was_refused(running):
+    run = running.manage("sendtest", "--from", "app@globex.example")
+    assert run.returncode == 1
+    assert "550 5.7.1" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_the_printed_operator_can_sign_in(running):
+    base, made = f"http://127.0.0.1:{running.web_port}", running.credentials()
+    assert f"{base}/admin/" in running.printed
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
+    page = browser.open(f"{base}/admin/login/?next=/admin/").read().decode()
+    form = {
+        "csrfmiddlewaretoken": re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[1],
+        "username": made["operator"],
+        "password": made["operator_password"],
+        "next": "/admin/",
+    }
+    answer = browser.open(f"{base}/admin/login/?next=/admin/", urllib.parse.urlencode(form).encode())
+    assert answer.url == f"{base}/admin/"
+    assert "Log out" in answer.read().decode()
+    style = re.search(r'href="(/static/admin/css/base[^"]*\.css)"', page)[1]
+    assert browser.open(f"{base}{style}").status == 200
+
+
+def test_listener_worker_and_web_answer_probes(running):
+    for port in (running.web_port, running.environment["SMTP_HEALTH_PORT"], running.environment["WORKER_HEALTH_PORT"]):
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").status == 200
+
+
+def test_what_signs_in_can_be_read_by_its_owner_only(running):
+    assert stat.S_IMODE((running.data / "demo-credentials").stat().st_mode) == 0o600
+    assert stat.S_IMODE((running.data / "broker" / "broker.sock").stat().st_mode) == 0o700
+    assert stat.S_IMODE((running.data / "broker").stat().st_mode) == 0o700
+
+
+def test_the_log_is_json_and_holds_no_secret(running):
+    made = running.credentials()
+    log = [line for line in running.printed.splitlines() if line.startswith("{")]
+    assert any("message accepted" in line for line in log)
+    assert not [line for line in log if made["password"] in line or made["operator_password"] in line]
+
+
+def test_a_second_run_on_the_same_data_says_so(running):
+    run = running.manage("serve")
+    assert run.returncode == 1
+    assert re.search(rf"Already running on {running.data}, as process \d+\.", run.stderr)
+
+
+def test_a_port_in_use_is_named_with_its_setting(tmp_path):
+    with installation(tmp_path / "data") as one, socket.create_server(("127.0.0.1", one.port)):
+        run = one.manage("serve")
+        assert run.returncode == 1
+        assert f"Port {one.port} on 127.0.0.1: Address already in use. Choose another: SMTP_PORT=" in run.stderr
+        assert one.processes() == {}
+
+
+def test_a_process_that_dies_is_started_again(running):
+    [listener] = [pid for pid, command in running.processes().items() if "runsmtp" in command]
+    os.kill(listener, signal.SIGKILL)
+    services.wait_until(lambda: not services.port_answers(running.port), "the end of the listener")
+    services.wait_until(lambda: services.port_answers(running.port), "its new start")
+    assert without_trace(_send(running, "python3")[1]) == GREETING
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_stops_everything_and_the_next_run_keeps_everything(tmp_path, number):
+    with installation(tmp_path / "data") as one:
+        one.start()
+        made, line = one.credentials(), one.line("python3")
+        names = " ".join(one.processes().values())
+        assert all(name in names for name in ("valkey-server", "runsmtp", "worker", "beat", "gunicorn"))
+        assert one.stop(number) == 0
+        assert one.processes() == {}
+        one.start()
+        assert one.credentials() == made
+        assert one.line("python3") == line
+        assert without_trace(_send(one, "python3")[1]) == GREETING
+
+
+def test_with_a_redis_of_ones_own_no_broker_is_started(tmp_path):
+    with services.redis_server() as url, installation(tmp_path / "data", QUEUE_TYPE="redis", REDIS_URL=url) as one:
+        one.start()
+        assert not [command for command in one.processes().values() if "valkey-server" in command]
+        assert without_trace(_send(one, "python3")[1]) == GREETING
+
+
+def test_a_redis_that_does_not_answer_is_named(tmp_path):
+    url = f"redis://:hunter2@127.0.0.1:{services.free_port()}/0"
+    with installation(tmp_path / "data", QUEUE_TYPE="redis", REDIS_URL=url) as one:
+        run = one.manage("serve")
+        assert run.returncode == 1
+        assert "The server at REDIS_URL does not answer" in run.stderr
+        assert "hunter2" not in run.stdout + run.stderr
+
+
+def test_a_data_folder_with_a_long_and_odd_name_will_do(tmp_path):
+    with installation(tmp_path / ("a name with spaces, % and # " + "x" * 90)) as one:
+        one.start()
+        assert without_trace(_send(one, "python3")[1]) == GREETING
+        assert one.stop() == 0
+
+
+def test_a_broker_left_behind_is_ended_and_replaced(tmp_path):
+    """As on systems whose kernel does not end children with their parent."""
+    with installation(tmp_path / "data") as one:
+        folder = one.data / "broker"
+        folder.mkdir(parents=True, mode=0o700)
+        left = subprocess.Popen(broker.command(folder / "broker.sock", folder), stdin=subprocess.DEVNULL)
+        services.wait_until((folder / "broker.sock").exists, "the start of the broker")
+        one.start()
+        assert left.wait(1) is not None
+        assert without_trace(_send(one, "python3")[1]) == GREETING
