@@ -174,7 +174,7 @@ def _no_answer(error: Exception, *, sent: bool) -> TemporaryFailure:
         return TemporaryFailure("Connecting to the service timed out.", code="connect_timeout")
     if isinstance(error, TLSError) and not sent:
         return TemporaryFailure(f"TLS failed: {scrub(str(error))}", code="tls")
-    if isinstance(error, ReadTimeoutError | TimeoutError):
+    if isinstance(error, ReadTimeoutError) or any(isinstance(cause, TimeoutError) for cause in (error, *error.args)):
         return TemporaryFailure("The service did not answer in time.", code="timeout", outcome_unknown=sent)
     return TemporaryFailure("The connection broke before the answer.", code="connection_lost", outcome_unknown=sent)
 

@@ -101,6 +101,8 @@ class AnymailBackend(StructuredBackend):
             raise self.unreadable(answer) from None
         results = {recipient: by_key.get(same(recipient), _MISSING) for recipient in message.recipients}
         first = next((result.provider_message_id for result in results.values() if result.provider_message_id), "")
+        if not by_key or (not first and any(result.status is RecipientStatus.DELIVERED for result in results.values())):
+            raise self.unreadable(answer)  # every service names what it takes
         return SendResult(results, first, answer.status, answer.reason)
 
     def _result(self, status: AnymailRecipientStatus, reason: str) -> RecipientResult:
@@ -158,8 +160,8 @@ class AnymailBackend(StructuredBackend):
 def format_box(box: Mailbox) -> str:
     """A header mailbox that Anymail reads back as the same name and address; the name is left out when it cannot."""
     for name in (box.name, box.name.replace("\\", "").replace('"', "'")):
-        text = str(EmailAddress(name, box.address))
         try:
+            text = str(EmailAddress(name, box.address))
             read = [(found.display_name, found.addr_spec) for found in parse_address_list([text])]
         except AnymailInvalidAddress:
             continue

@@ -116,7 +116,7 @@ def clean(text: str) -> str:
 
 
 def _named(box: Mailbox, abilities: Abilities) -> Mailbox:
-    return Mailbox(clean(box.name).strip()[: abilities.name_length], box.address)
+    return Mailbox(clean(box.name).strip()[: abilities.name_length].strip(), box.address)
 
 
 def _writable(box: Mailbox, abilities: Abilities) -> bool:

@@ -11,7 +11,8 @@ from anymail.backends.mailersend import EmailBackend, MailerSendPayload
 
 from providers.backends.anymail import AnymailBackend, ExactParts
 from providers.backends.letter import Abilities, Letter, Types
-from providers.base import ConfigField, OutboundMessage
+from providers.backends.structured import Request
+from providers.base import ConfigField, OutboundMessage, SendResult
 from providers.envelope import Addressing, Limits
 from providers.exceptions import ProviderError, Unsupported
 from providers.http import Answer
@@ -62,6 +63,13 @@ class MailerSendBackend(AnymailBackend):
             name: value.strip("<> ") if name.lower() == "in-reply-to" else value
             for name, value in letter.headers.items()
         }
+
+    def accepted(self, answer: Answer, request: Request, message: OutboundMessage) -> SendResult:
+        body = answer.json()
+        warned = isinstance(body, dict) and "warnings" in body
+        if answer.status != 202 or not ("X-Message-Id" in answer.headers or warned):
+            raise self.unreadable(answer)  # without an id Anymail takes all recipients for suppressed
+        return super().accepted(answer, request, message)
 
     def words(self, answer: Answer) -> str:
         body = answer.json()

@@ -59,13 +59,18 @@ class Reply:
         return not 200 <= self.code < 300 and not 500 <= self.code < 600
 
     @property
+    def status_code(self) -> int | None:
+        """The code, None when the server's line has none."""
+        return self.code if 200 <= self.code < 600 else None
+
+    @property
     def enhanced(self) -> str:
         """The enhanced status code (RFC 3463), "" when there is none."""
         match = re.match(r"[245]\.\d{1,3}\.\d{1,3}\b", self.text)
         return match[0] if match else ""
 
     def __str__(self) -> str:
-        return f"{self.code} {self.text}".strip()
+        return f"{self.code} {self.text}".strip() if self.status_code else f"The server said: {self.text}"
 
 
 class Gone(Exception):
@@ -242,8 +247,8 @@ class Session:
     def _turned_away(self, code: int, text: bytes | str, name: str) -> ProviderError:
         reply = Reply(code, scrub(text, self._secrets))
         if reply.temporary:
-            return TemporaryFailure(str(reply), code="unavailable", status_code=code)
-        return Misconfigured(str(reply), code=name, status_code=code)
+            return TemporaryFailure(str(reply), code="unavailable", status_code=reply.status_code)
+        return Misconfigured(str(reply), code=name, status_code=reply.status_code)
 
 
 def stuffed(raw: bytes) -> bytes:
@@ -258,7 +263,7 @@ def _opened(target: Target) -> _Client:
     except smtplib.SMTPConnectError as error:
         reply = Reply(error.smtp_code, scrub(error.smtp_error))
         if reply.temporary:
-            raise TemporaryFailure(str(reply), code="unavailable", status_code=reply.code) from error
+            raise TemporaryFailure(str(reply), code="unavailable", status_code=reply.status_code) from error
         raise Misconfigured(str(reply), code="turned_away", status_code=reply.code) from error
     except ssl.SSLError as error:
         raise _tls_failed(error) from error

@@ -21,7 +21,7 @@ from providers.tests.standins.http import (
 _EXTENSIONS = (
     "xlsx xls ods docx docm doc csv pdf txt gif jpg jpeg png tif tiff rtf bmp cgm css shtml html htm zip xml ppt pptx "
     "tar ez ics mobi msg pub eps odt mp3 m4a m4v wma ogg flac wav aif aifc aiff mp4 mov avi mkv mpeg mpg wmv pkpass "
-    "xlsm eml bin"
+    "xlsm"
 )
 EXTENSIONS = set(_EXTENSIONS.split())
 

@@ -250,8 +250,13 @@ class _Session:
             return
         if self.sink.delay:
             time.sleep(self.sink.delay)
-        if self.say(".", f"250 2.0.0 Ok: queued as {self.number:04X}{len(self.sink.accepted):04X}"):
-            self.sink.accepted.append(mail)
+        self.sink.accepted.append(mail)  # before the reply, which the test may see at once
+        taken = False
+        try:
+            taken = self.say(".", f"250 2.0.0 Ok: queued as {self.number:04X}{len(self.sink.accepted):04X}")
+        finally:
+            if not taken:
+                self.sink.accepted.remove(mail)
 
     def _content(self) -> bytes:
         """Up to <CRLF>.<CRLF> and nothing else, with the dots taken off again."""
