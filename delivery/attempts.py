@@ -12,6 +12,7 @@ import structlog
 from django.utils import timezone
 
 from accounts.ids import uuid7
+from delivery.deadline import DeadlineExceeded
 from delivery.models import DeliveryLog, Message, Recipient, RecipientStatus
 from providers import base, connections
 from providers.base import Backend, OutboundMessage, SendResult
@@ -26,6 +27,9 @@ from providers.exceptions import (
 from providers.models import Provider
 
 log = structlog.get_logger(__name__)
+
+UNREADABLE = "parse_timeout"
+"""Code of a failure to take a message apart in time, for providers that do not take it whole."""
 
 Outcome: TypeAlias = SendResult | ProviderError
 
@@ -138,6 +142,30 @@ def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMess
     )
     job.last = Call(provider, backend, outbound, attempt)
     return job.last
+
+
+def not_begun(job: Job, error: Exception) -> None:
+    """The candidate could not be asked; what stood in the way counts as its answer, and an unknown error as temporary.
+
+    Nothing was sent, so no attempt is written.
+    """
+    if isinstance(error, ProviderError):
+        failure = error
+    elif isinstance(error, DeadlineExceeded):
+        log.error("message not readable in time", message_id=str(job.message.pk))
+        failure = Unsupported("The message could not be taken apart in time.", code=UNREADABLE)
+    else:
+        log.error("call could not be prepared", message_id=str(job.message.pk), exc_info=error)
+        text = f"The message could not be prepared for this provider ({type(error).__name__})."
+        failure = TemporaryFailure(text, code="internal")
+    job.failures.append(failure)
+    if not isinstance(failure, Misconfigured | TooLarge | Unsupported):
+        job.waiting = False
+    now = timezone.now()
+    for recipient in job.recipients:
+        recipient.status = RecipientStatus.DEFERRED if passes_on(failure) else RecipientStatus.FAILED
+        recipient.error_code, recipient.error_text = failure.code[:64], failure.text[:1000]
+        recipient.updated_at = now
 
 
 def make(call: Call) -> tuple[Outcome, int]:

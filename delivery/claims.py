@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
@@ -131,13 +131,17 @@ def _mark_lost_attempts(messages: Sequence[Message]) -> None:
 
 
 def renew(messages: Sequence[Message]) -> None:
-    """Keep the leases of these for another full term (DEL-2)."""
-    if messages:
+    """Keep the leases of these for another full term (DEL-2); a database that is away costs the lease, not the send."""
+    if not messages:
+        return
+    try:
         Message.objects.filter(
             pk__in=[message.pk for message in messages],
             lease=messages[0].lease,
             status=MessageStatus.PROCESSING,
         ).update(next_attempt_at=timezone.now() + timedelta(seconds=settings.DELIVERY_LEASE))
+    except DatabaseError:
+        log.exception("leases not renewed", messages=len(messages))
 
 
 def park(message: Message, code: str, reason: str, status: MessageStatus = MessageStatus.DLQ) -> bool:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts.models import Tenant
 from delivery import events, retry
-from delivery.attempts import Job
+from delivery.attempts import UNREADABLE, Job
 from delivery.claims import Claimed
 from delivery.models import (
     PENDING_STATUSES,
@@ -27,8 +27,6 @@ from providers.exceptions import PermanentFailure
 
 WAIT_FOR_PROVIDER = timedelta(seconds=60)
 """How long a message that only waits for a provider is left alone (RET-6)."""
-UNREADABLE = "parse_timeout"
-"""Code of a failure to take a message apart in time, for providers that do not take it whole."""
 REJECTED_BY_RULE = "rejected_by_rule"
 DISCARDED_BY_RULE = "discarded_by_rule"
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
-from django.db import OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from delivery import events, rows
 from delivery.attempts import Call, Job
-from delivery.models import DeliveryLog, Event, Message, MessageStatus, Recipient
+from delivery.models import DeliveryLog, Event, Message, MessageStatus, Recipient, RecipientStatus
 from delivery.outcome import Work, conclude
 
 log = structlog.get_logger(__name__)
@@ -41,8 +41,10 @@ class Page:
 
     calls: list[tuple[Work, Job, Call]] = field(default_factory=list)
     finished: list[DeliveryLog] = field(default_factory=list)
+    under_way: list[Work] = field(default_factory=list)
     recipients: list[Recipient] = field(default_factory=list)
     concluded: list[tuple[Work, uuid.UUID | None, Event]] = field(default_factory=list)
+    lost: list[Work] = field(default_factory=list)
 
     def conclude(self, work: Work) -> None:
         """The message has no call open any more: work out its status and write it with this page."""
@@ -50,10 +52,10 @@ class Page:
         self.concluded.append((work, lease, conclude(work)))
 
     def write(self) -> None:
-        """Commit the page; afterwards `calls` holds those that may be made.
+        """Commit the page; afterwards `calls` holds those that may be made, and `lost` the work of those that may not.
 
         What providers have said is written whoever holds the message now; its status and further calls only while the
-        lease is still ours.
+        lease is still ours. Written again after a connection that broke in COMMIT, a page changes nothing twice.
         """
         if not (self.calls or self.finished or self.concluded):
             return
@@ -62,7 +64,7 @@ class Page:
                 with transaction.atomic():
                     held = self._held()
                     self._write(held)
-            except OperationalError as error:
+            except (OperationalError, InterfaceError) as error:
                 if pause is None:
                     raise
                 log.error("outcome not written, trying again", error=f"{type(error).__name__}: {error}")
@@ -70,11 +72,13 @@ class Page:
                 time.sleep(pause)
             else:
                 break
+        self.lost = [work for work, _, _ in self.calls if work.message.pk not in held]
         self.calls = [begun for begun in self.calls if begun[0].message.pk in held]
         _announce([work for work, _, _ in self.concluded if work.message.pk in held])
 
     def _held(self) -> set[uuid.UUID]:
-        leases = {work.message.pk: work.message.lease for work, _, _ in self.calls}
+        leases = {work.message.pk: work.message.lease for work in self.under_way}
+        leases |= {work.message.pk: work.message.lease for work, _, _ in self.calls}
         leases |= {work.message.pk: lease for work, lease, _ in self.concluded}
         held = (
             Message.objects.select_for_update()
@@ -92,7 +96,11 @@ class Page:
         for work, _, _ in self.concluded:
             finished |= {job.last.attempt.pk: job.last.attempt for job in work.jobs if job.last is not None}
             recipients |= {recipient.pk: recipient for recipient in work.claimed.pending}
-        DeliveryLog.objects.bulk_create(begun)
+        for pk, recipient in list(recipients.items()):
+            # Of a message that another worker holds, only what is certain: it may know better of the rest.
+            if recipient.message_id not in held and recipient.status != RecipientStatus.DELIVERED:
+                del recipients[pk]
+        DeliveryLog.objects.bulk_create(begun, ignore_conflicts=True)
         rows.update_each(list(finished.values()), (*_ATTEMPT, "finished_at"))
         rows.update_each(list(recipients.values()), _RECIPIENT)
         rows.update_each([work.message for work, _ in concluded], _MESSAGE)

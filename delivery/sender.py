@@ -15,18 +15,20 @@ from typing import Any
 
 import structlog
 from django.conf import settings
+from django.db import DatabaseError
 
 from delivery import attempts, claims, prepare, store
 from delivery.attempts import Call, Job, Outcome
 from delivery.claims import Claimed
-from delivery.deadline import DeadlineExceeded, within
+from delivery.deadline import within
 from delivery.exceptions import BodyNotFound, StoreUnavailable
 from delivery.models import MessageStatus, RecipientStatus
-from delivery.outcome import UNREADABLE, Work
+from delivery.outcome import Work
 from delivery.record import Page
 from providers import connections
-from providers.base import OutboundMessage, SendResult
-from providers.exceptions import Misconfigured, Unsupported
+from providers.base import Backend, OutboundMessage, SendResult
+from providers.exceptions import Misconfigured
+from providers.models import Provider
 
 log = structlog.get_logger(__name__)
 
@@ -69,23 +71,35 @@ class Delivery:
         self.calls_open: dict[uuid.UUID, int] = {}
         self.outbound: dict[uuid.UUID, OutboundMessage] = {}
         self.bytes = 0
+        self.closing = False
         self.renewed_at = self.started_at = time.monotonic()
 
     def run(self) -> None:
         """Until every message is delivered, put off or given up; each step is committed before the next begins."""
-        while self.under_way:
-            self._fetch_some()
-            done = self._wait()
-            self._renew()
-            page = Page()
-            for future in done:
-                if future in self.fetches:
-                    self._fetched(self.fetches.pop(future), future.result(), page)
-                else:
-                    self._answered(*self.calls.pop(future), future.result(), page)
-            page.write()
-            for work, job, call in page.calls:
-                self.calls[pool().submit(attempts.make, call)] = (work, job, call)
+        try:
+            while self.under_way:
+                self._fetch_some()
+                self._step()
+        except Exception:
+            # Whatever it is, what providers are saying at this moment must still be written down.
+            self.closing = True
+            log.exception("delivery broke off", messages=[str(id_) for id_ in self.under_way])
+            while self.calls:
+                self._step()
+            raise
+
+    def _step(self) -> None:
+        page = Page()
+        for future in self._wait():
+            if future in self.fetches:
+                self._fetched(self.fetches.pop(future), future.result(), page)
+            else:
+                self._answered(*self.calls.pop(future), future.result(), page)
+        page.write()
+        for work, job, call in page.calls:
+            self.calls[pool().submit(attempts.make, call)] = (work, job, call)
+        for work in page.lost:
+            self._lose(work)
 
     def _fetch_some(self) -> None:
         while self.waiting and (not self.bytes or self.bytes + self.waiting[0].message.size <= MAX_BYTES):
@@ -94,16 +108,14 @@ class Delivery:
             self.fetches[pool().submit(fetch, one.message.store_key)] = one
 
     def _wait(self) -> Iterable[Future[Any]]:
-        futures: list[Future[Any]] = [*self.fetches, *self.calls]
+        futures: list[Future[Any]] = [*([] if self.closing else self.fetches), *self.calls]
         done, others = wait(futures, timeout=settings.DELIVERY_LEASE / 6, return_when=FIRST_COMPLETED)
         if done and others:
             done, _ = wait(futures, timeout=GATHER, return_when=ALL_COMPLETED)
-        return done
-
-    def _renew(self) -> None:
         if time.monotonic() - self.renewed_at > settings.DELIVERY_LEASE / 4:
             claims.renew([one.message for one in self.under_way.values()])
             self.renewed_at = time.monotonic()
+        return done
 
     def _fetched(self, claimed: Claimed, body: bytes | Exception, page: Page) -> None:
         message = claimed.message
@@ -135,36 +147,38 @@ class Delivery:
         if any(recipient.status != RecipientStatus.FAILED for recipient in job.recipients) and job.failures:
             self._next_call(work, job, page)
         if not self._conclude_if_done(work, page):
+            page.under_way.append(work)
             page.recipients.extend(job.recipients)
 
     def _next_call(self, work: Work, job: Job, page: Page) -> None:
         """Set the job's next call down on the page, or several where the provider takes fewer recipients a call."""
         hold = work.message.tenant.unknown_outcome == work.message.tenant.UnknownOutcome.HOLD
-        while self._in_time():
+        while not self.closing and self._in_time():
             chosen = attempts.next_provider(job, hold_unknown=hold)
             if chosen is None:
                 return
-            provider, backend = chosen
-            message = self.outbound[work.message.pk]
-            whole = message.for_call([recipient.address for recipient in job.recipients], "")
             try:
-                with within(settings.DELIVERY_PREPARE_TIMEOUT):
-                    if not backend.takes_raw:
-                        message.__dict__["content"] = whole.__dict__["content"] = message.content
-                    pieces = backend.split(whole)
-                    jobs = [job] if len(pieces) <= 1 else [job.part(piece) for piece in pieces]
-                    begun = [(work, part, attempts.begin(part, provider, backend, whole)) for part in jobs]
-            except DeadlineExceeded:
-                text = "The message could not be taken apart in time."
-                log.error("message not readable in time", message_id=str(work.message.pk))
-                job.failures.append(Unsupported(text, code=UNREADABLE))
+                begun = self._begin(job, *chosen)
+            except Exception as error:  # noqa: BLE001 -- not_begun logs it
+                attempts.not_begun(job, error)
                 continue
-            if len(jobs) > 1:
+            parts = [part for part, _ in begun]
+            if parts != [job]:
                 work.jobs.remove(job)
-                work.jobs.extend(jobs)
-            page.calls.extend(begun)
+                work.jobs.extend(parts)
+            page.calls.extend((work, part, call) for part, call in begun)
             self.calls_open[work.message.pk] += len(begun)
             return
+
+    def _begin(self, job: Job, provider: Provider, backend: Backend) -> list[tuple[Job, Call]]:
+        message = self.outbound[job.message.pk]
+        with within(settings.DELIVERY_PREPARE_TIMEOUT):
+            if not backend.takes_raw:
+                message.parsed()
+            whole = message.for_call([recipient.address for recipient in job.recipients], "")
+            pieces = backend.split(whole)
+            parts = [job] if len(pieces) <= 1 else [job.part(piece) for piece in pieces]
+            return [(part, attempts.begin(part, provider, backend, whole)) for part in parts]
 
     def _in_time(self) -> bool:
         """No further call is begun when the task has used up half its lease; the rest is for the next claim."""
@@ -177,6 +191,13 @@ class Delivery:
         self._forget(work.claimed)
         return True
 
+    def _lose(self, work: Work) -> None:
+        """A call was not made because another worker holds the message now; the outcome is for that one to say."""
+        self.calls_open[work.message.pk] -= 1
+        if not self.calls_open[work.message.pk]:
+            log.warning("lease lost", message_id=str(work.message.pk))
+            self._forget(work.claimed)
+
     def _forget(self, claimed: Claimed) -> None:
         del self.under_way[claimed.message.pk]
         self.outbound.pop(claimed.message.pk, None)
@@ -184,10 +205,13 @@ class Delivery:
 
     @staticmethod
     def _note_health(call: Call, outcome: Outcome) -> None:
-        if isinstance(outcome, Misconfigured):
-            connections.mark_unhealthy(call.provider, outcome.text)
-        elif isinstance(outcome, SendResult):
-            connections.mark_healthy(call.provider)
+        try:
+            if isinstance(outcome, Misconfigured):
+                connections.mark_unhealthy(call.provider, outcome.text)
+            elif isinstance(outcome, SendResult):
+                connections.mark_healthy(call.provider)
+        except DatabaseError:
+            log.exception("health of a provider not noted", provider=call.provider.name)
 
     @staticmethod
     def _log(work: Work, job: Job, call: Call) -> None:

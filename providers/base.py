@@ -86,6 +86,11 @@ class OutboundMessage:
     def content(self) -> Content:
         return self.parse(self.raw)
 
+    def parsed(self) -> OutboundMessage:
+        """The message taken apart now, so that no later use of `content` has to."""
+        _ = self.content
+        return self
+
     def for_call(self, recipients: Sequence[str], idempotency_key: str) -> OutboundMessage:
         """The same message for some of its recipients (see `Backend.split`); what is parsed stays parsed."""
         narrowed = replace(self, recipients=tuple(recipients), idempotency_key=idempotency_key)
