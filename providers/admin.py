@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -143,7 +143,8 @@ class RoutingRuleAdmin(TenantModelAdmin):
     inlines = (TargetInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).prefetch_related("targets__provider")
+        targets = RoutingTarget.objects.select_related("provider").defer("provider__config")
+        return super().get_queryset(request).prefetch_related(Prefetch("targets", targets))
 
     @admin.display(description="providers")
     def targets_told(self, rule: RoutingRule) -> str:

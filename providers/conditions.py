@@ -75,7 +75,9 @@ def _text_matches(condition: Condition, text: str) -> bool:
         case "contains":
             return any(value.lower() in folded for value in values)
         case _:
-            return any(_expression(value).search(text) for value in values)
+            # RE2 reads UTF-8, which has no lone surrogates; broken headers decode to them.
+            readable = text.encode("utf-8", "replace").decode("utf-8")
+            return any(_expression(value).search(readable) for value in values)
 
 
 def _header(condition: Condition, facts: Facts) -> bool:
@@ -128,7 +130,7 @@ def validate(value: Any) -> None:
     for number, condition in enumerate(value, 1):
         try:
             _validate_one(condition)
-        except (KeyError, TypeError, ValueError, re2.error) as error:
+        except (KeyError, TypeError, ValueError, OSError, re2.error) as error:
             raise ValidationError(f"Condition {number}: {error}", code="bad_condition") from error
 
 
@@ -179,7 +181,8 @@ def _check_has_attachments(condition: Condition) -> None:
 def _check_time(condition: Condition) -> None:
     ZoneInfo(condition["time_zone"])
     for key in ("from", "to"):
-        time.fromisoformat(condition.get(key, "00:00"))
+        if time.fromisoformat(condition.get(key, "00:00")).tzinfo is not None:
+            raise ValueError(f"{key} is a time of day in time_zone, without an offset of its own")
     days = condition.get("weekdays", list(WEEKDAYS))
     if not isinstance(days, list) or not days or not set(days) <= set(WEEKDAYS):
         raise ValueError(f"weekdays must be a list out of {', '.join(WEEKDAYS)}")

@@ -70,6 +70,10 @@ class Provider(Row):
             registry.backend_class(self.type)(self.config or {}).close()
         except Misconfigured as error:
             raise ValidationError({"config": error.text}) from error
+        # Forms skip a constraint when one of its fields was left empty, so that shared names are compared here.
+        shared = Provider.objects.filter(tenant=None, name=self.name).exclude(pk=self.pk)
+        if self.tenant_id is None and shared.exists():
+            raise ValidationError({"name": "There is a shared provider of this name."})
 
 
 class RoutingRule(Row):

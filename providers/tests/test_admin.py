@@ -1,5 +1,7 @@
 """Providers and routing rules in the admin: ADM-2, PRV-12, RTE-4."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 from django.urls import reverse
@@ -205,7 +207,7 @@ def test_types_that_act_on_our_own_machine_are_the_operators(client, admin, oper
 
 
 def test_mending_the_settings_makes_an_unhealthy_provider_usable_at_once(client, admin, smarthost):
-    until = timezone.now() + timezone.timedelta(hours=1)
+    until = timezone.now() + timedelta(hours=1)
     Provider.objects.update(unhealthy_until=until, unhealthy_reason="535 bad credentials")
     assert b"unhealthy: 535 bad credentials" in client.get("/admin/providers/provider/").content
     client.post(page_of(smarthost), smtp(config_password="right"))
@@ -214,8 +216,10 @@ def test_mending_the_settings_makes_an_unhealthy_provider_usable_at_once(client,
 
 
 def test_a_list_of_providers_does_not_decrypt_anything(client, admin, smarthost, settings):
+    RoutingRuleFactory(tenant=admin.tenant, providers=[smarthost])
     settings.CREDENTIAL_KEYS = ["T" * 43 + "="]
-    assert client.get("/admin/providers/provider/").status_code == 200
+    for listed in ("provider", "routingrule"):
+        assert smarthost.name in client.get(f"/admin/providers/{listed}/").content.decode()
 
 
 class TestRoutingRules:
