@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import base64
 import collections
+import heapq
 import json
 import resource
 import select
@@ -203,7 +204,7 @@ class Loop:
         self.connections: dict[int, Connection] = {}
         self.masks: dict[int, int] = {}
         self.waiting: collections.deque[Connection] = collections.deque()
-        self.paused: collections.deque[tuple[float, Connection]] = collections.deque()
+        self.paused: list[tuple[float, int, Connection]] = []  # a heap by time
         self.busy = 0
         self.started = 0
         self.until = 0.0
@@ -231,7 +232,7 @@ class Loop:
             self.tally.ids.append(reply.decode("latin-1").strip())
         self.busy -= 1
         if self.plan.pause:
-            self.paused.append((now + self.plan.pause, connection))
+            heapq.heappush(self.paused, (connection.begun + self.plan.pause, connection.fd, connection))
         else:
             self.next_message(connection, now)
 
@@ -280,14 +281,14 @@ class Loop:
         if self.plan.pause:
             # Spread evenly over the pause, so that sessions do not march in step.
             share = self.plan.pause / max(1, len(self.waiting))
-            self.paused.extend((begun + number * share, connection) for number, connection in enumerate(self.waiting))
+            self.paused = [(begun + number * share, one.fd, one) for number, one in enumerate(self.waiting)]
         else:
             for connection in self.waiting:
                 self.next_message(connection, begun)
         while self.busy or (self.paused and time.monotonic() < self.until and self.started < self.limit):
             now = time.monotonic()
             while self.paused and self.paused[0][0] <= now:
-                self.next_message(self.paused.popleft()[1], now)
+                self.next_message(heapq.heappop(self.paused)[2], now)
             self.turn(0.005 if self.paused else 1.0)
         return time.monotonic() - begun
 
@@ -310,7 +311,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--user", default="", help="AUTH PLAIN")
     parser.add_argument("--password", default="")
     parser.add_argument("--ramp", type=float, default=0.0, help="seconds over which connections are opened")
-    parser.add_argument("--pause", type=float, default=0.0, help="seconds between the messages of a connection")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds from one message of a connection to its next")
     parser.add_argument("--ids", action="store_true", help="print the final reply of every message as well")
     given = parser.parse_args(arguments)
     host, _, port = given.address.rpartition(":")

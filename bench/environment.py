@@ -23,6 +23,7 @@ from pathlib import Path
 import psycopg
 import redis
 
+from bench.measure import cpu_alone
 from bench.waiting import free_port, until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,6 +137,14 @@ class Environment:
 
     def connect(self) -> psycopg.Connection:
         return psycopg.connect(self.database_url, autocommit=True)
+
+    def database_cpu(self) -> float:
+        """Processor seconds of the server processes that serve our database and are there now."""
+        with self.connect() as connection:
+            rows = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            ).fetchall()
+        return cpu_alone(row[0] for row in rows)
 
     def empty(self) -> None:
         """Forget all messages and their bodies."""

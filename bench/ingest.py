@@ -49,12 +49,17 @@ class Load:
 
 @dataclass(frozen=True)
 class Round:
-    """What one server did in one round. Rates per second, processor time in ms a message, times in seconds."""
+    """What one server did in one round. Rates per second, processor time in ms a message, times in seconds.
+
+    `elsewhere` is how many processors were busy with neither server, its database backends nor the client: the
+    kernel's own threads, the database's writers, and whoever else uses the machine.
+    """
 
     rate: float
     own_cpu: float
-    machine_cpu: float
+    database_cpu: float
     client_cpu: float
+    elsewhere: float
     p50: float
     p95: float
     errors: int
@@ -75,9 +80,11 @@ def run_load(server: Server, load: Load, seconds: float, most: int = 10**9) -> R
         assert client.stdout is not None
         assert client.stderr is not None
         client.stderr.readline()  # "ready": every connection stands
+        database = server.database_cpu()
         cost = Cost(server.roots)
         output = client.stdout.read()
         own, machine = cost.stop()
+        database = server.database_cpu() - database
         if client.wait():
             raise RuntimeError(f"the load on {server.name} failed: {client.stderr.read()[-2000:]}")
     told = json.loads(output)
@@ -89,8 +96,9 @@ def run_load(server: Server, load: Load, seconds: float, most: int = 10**9) -> R
     return Round(
         rate=messages / told["seconds"],
         own_cpu=own / messages * 1000,
-        machine_cpu=machine / messages * 1000,
+        database_cpu=database / messages * 1000,
         client_cpu=told["cpu"] / messages * 1000,
+        elsewhere=max(0.0, machine - own - database - told["cpu"]) / told["seconds"],
         p50=told["p50"],
         p95=told["p95"],
         errors=sum(told["errors"].values()),
@@ -120,7 +128,7 @@ def ours(env: Environment, processes: Sequence[int]) -> Iterator[list[Server]]:
         for count in processes:
             port, pid = stack.enter_context(env.listener(count))
             name = f"smtpproxy ({count} process{'es' if count > 1 else ''})"
-            servers.append(Server(name, port, (pid,), env.user, env.password, env.empty))
+            servers.append(Server(name, port, (pid,), env.user, env.password, env.empty, env.database_cpu))
         yield servers
 
 
@@ -154,7 +162,8 @@ def measure(servers: Sequence[Server], load: Load, rounds: int, seconds: float, 
         print(
             f"{load.size:>7} {load.connections:>5} {load.security:>6}  {name:<26}"
             f"{rates[name]:>8.0f} {median(one.own_cpu for one in done):>8.2f} "
-            f"{median(one.machine_cpu for one in done):>8.2f} {median(one.p50 for one in done) * 1000:>8.1f} "
+            f"{median(one.database_cpu for one in done):>6.2f} {median(one.client_cpu for one in done):>9.2f} "
+            f"{median(one.elsewhere for one in done):>9.1f} {median(one.p50 for one in done) * 1000:>8.1f} "
             f"{median(one.p95 for one in done) * 1000:>8.1f} {max(one.memory for one in done):>7.0f} "
             f"{sum(one.errors for one in done):>6}  {ratios}",
             flush=True,
@@ -162,7 +171,8 @@ def measure(servers: Sequence[Server], load: Load, rounds: int, seconds: float, 
 
 
 HEAD = (
-    f"{'octets':>7} {'conns':>5} {'':>6}  {'server':<26}{'msg/s':>8} {'cpu ms':>8} {'all ms':>8} {'p50 ms':>8} "
+    f"{'octets':>7} {'conns':>5} {'':>6}  {'server':<26}{'msg/s':>8} {'cpu ms':>8} {'db ms':>6} {'client ms':>9} "
+    f"{'elsewhere':>9} {'p50 ms':>8} "
     f"{'p95 ms':>8} {'RSS MB':>7} {'errors':>6}  ratio to each Postfix above"
 )
 

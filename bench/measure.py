@@ -44,6 +44,17 @@ def cpu(roots: Iterable[int]) -> float:
     return total / _TICK
 
 
+def cpu_alone(pids: Iterable[int]) -> float:
+    """Seconds these processes have used, without descendants."""
+    total = 0
+    for pid in pids:
+        try:
+            total += sum(int(value) for value in _stat(pid)[11:13])
+        except OSError:
+            continue
+    return total / _TICK
+
+
 def machine() -> float:
     """Seconds all processors together were busy since the machine started."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = (

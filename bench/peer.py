@@ -91,6 +91,7 @@ class Server:
     user: str = ""
     password: str = ""
     empty: Callable[[], object] = lambda: None
+    database_cpu: Callable[[], float] = lambda: 0.0
 
 
 def why_not() -> str:
