@@ -10,14 +10,14 @@ from aiosmtpd.smtp import SMTP
 
 from relay import replies
 from relay.deadline import Deadline
-from relay.lines import Input
+from relay.lines import Input, LineTooLong
 from relay.session import ClientSession, Transaction
 from relay.site import Site
 
 log = structlog.get_logger(__name__)
 
 BUFFERED = 128 * 1024  # octets; asyncio stops reading from a client at twice this
-LINGER = 10.0  # seconds a closing connection has to take our last words
+LINGER = 3.0  # seconds a closing connection has to take our last words
 
 
 class Conversation(SMTP):
@@ -45,6 +45,7 @@ class Conversation(SMTP):
         self.log = log.bind(session_id=self.session.session_id, client_ip=client_ip)
         self._replies: list[bytes] = []
         self._waiting = False
+        self._line_begun = False
         self._hung_up = False
         self._cut_off: asyncio.TimerHandle | None = None
 
@@ -73,7 +74,9 @@ class Conversation(SMTP):
     async def wait_for_input(self) -> None:
         """Send what has been gathered, then wait for more octets, for as long as an idle client may take."""
         await self.flush()
-        self.deadline.set(self._patience())
+        if not self._line_begun:  # one octet now and then buys no more time
+            self._line_begun = True
+            self.deadline.set(self._patience())
         self._waiting = True
         try:
             await self.input.fill()
@@ -82,8 +85,19 @@ class Conversation(SMTP):
 
     async def line(self) -> bytes:
         """The next line, for a command that asks for one. Raises LineTooLong."""
-        while (line := self.input.line()) is None:
+        while (line := self.line_at_hand()) is None:
             await self.wait_for_input()
+        return line
+
+    def line_at_hand(self) -> bytes | None:
+        """The next line if all of it has come. Raises LineTooLong."""
+        try:
+            line = self.input.line()
+        except LineTooLong:
+            self._line_begun = False
+            raise
+        if line is not None:
+            self._line_begun = False
         return line
 
     # --- Writing ---

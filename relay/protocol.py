@@ -62,7 +62,7 @@ class SMTPProtocol(Conversation):
                 self.hang_up(replies.SHUTTING_DOWN)
                 return
             try:
-                line = self.input.line()
+                line = self.line_at_hand()
             except LineTooLong:
                 self.refuse(replies.LINE_TOO_LONG)
             else:

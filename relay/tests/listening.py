@@ -5,7 +5,9 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 import uuid
+from base64 import b64encode
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -165,6 +167,17 @@ def client_context():
     return context
 
 
+def cut_off(action, seconds=10):
+    """Whether the server ends the connection while the client does something again and again."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            action()
+        except (OSError, EOFError):
+            return True
+    return False
+
+
 class Client:
     """An SMTP client that sends exactly the octets it is told to."""
 
@@ -229,8 +242,6 @@ class Client:
         return reply
 
     def sign_in(self, username="crm@acme", password=PASSWORD):
-        from base64 import b64encode
-
         self.hello()
         token = b64encode(f"\0{username}\0{password}".encode()).decode()
         assert self.command(f"AUTH PLAIN {token}").startswith("235")

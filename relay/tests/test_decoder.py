@@ -1,5 +1,7 @@
 """From octets to a message: the end marker, dots and line ends, however the octets are cut (SMTP-8, SMTP-9)."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ def decode(stream, cuts=(), *, normalise=True, max_size=10**6):
     decoder = DataDecoder(max_size, normalise_bare_lf=normalise)
     edges = [0, *sorted(cut for cut in cuts if 0 < cut < len(stream)), len(stream)]
     pieces = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         if decoder.finished:
             decoder.rest += stream[start:end]
         elif end > start:

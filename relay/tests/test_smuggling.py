@@ -6,10 +6,10 @@ import pytest
 
 from relay.tests.listening import ACME
 
-MARKERS = sorted(
-    {before + b"." + after for before, after in product([b"\n", b"\r", b"\r\n", b"\n\r", b"\r\r\n", b"\r\n\n", b"\0\r\n"], repeat=2)}
-    | {b"\r\n.\0\r\n", b"\r\n\0.\r\n", b"\r\n. \r\n", b"\r\n .\r\n", b"\r\n..\r\n", b"\r\n.\x0b\r\n", b"\r\n.\x85\r\n", b"\n\n.\n\n"}
-)  # fmt: skip
+ENDS = [b"\n", b"\r", b"\r\n", b"\n\r", b"\r\r\n", b"\r\n\n", b"\0\r\n"]
+MARKERS = [before + b"." + after for before, after in product(ENDS, repeat=2)]
+MARKERS += [b"\r\n.\0\r\n", b"\r\n\0.\r\n", b"\r\n. \r\n", b"\r\n .\r\n", b"\r\n..\r\n", b"\n\n.\n\n"]
+MARKERS += [b"\r\n.\x0b\r\n", b"\r\n.\x85\r\n"]
 REAL = b"\r\n.\r\n"
 SMUGGLED = b"MAIL FROM:<ceo@acme.example>\r\nRCPT TO:<eve@example.org>\r\nDATA\r\nSubject: smuggled\r\n\r\nboo"
 

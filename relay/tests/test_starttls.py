@@ -1,10 +1,11 @@
 """STARTTLS (RFC 3207, SMTP-10)."""
 
 import socket
+import ssl
 
 import pytest
 
-from relay.tests.listening import ACME, client_context
+from relay.tests.listening import ACME, client_context, cut_off
 
 
 def test_what_was_said_in_clear_counts_no_more(client):
@@ -58,9 +59,7 @@ def test_garbage_instead_of_a_handshake_ends_this_connection_alone(listener):
         bad.command("STARTTLS")
         bad.send(b"EHLO this is no ClientHello\r\n" * 10)
         bad.socket.settimeout(10)
-        with pytest.raises((EOFError, ConnectionResetError, UnicodeDecodeError)):
-            while bad.reply():
-                pass
+        assert cut_off(lambda: bad.socket.recv(1000) or bad.reply())
         assert good.command("NOOP").startswith("250")
 
 
@@ -73,12 +72,10 @@ def test_a_handshake_that_never_comes_is_given_up(listen):
 
 
 def test_tls_below_1_2_is_refused(listener):
-    import ssl
-
     context = client_context()
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     raw = socket.create_connection(("127.0.0.1", listener.tls_port), timeout=10)
-    with raw, pytest.raises(OSError):
+    with raw, pytest.raises(OSError, match=r"SSL|reset"):
         context.wrap_socket(raw)
