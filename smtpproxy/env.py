@@ -170,18 +170,18 @@ class Env:
         except (ValueError, ImproperlyConfigured):
             raise ImproperlyConfigured(f"{name} is not a valid database URL.") from None
 
-    def check_names(self, prefixes: Iterable[Text]) -> None:
+    def check_names(self, prefixes: Iterable[Text], besides: Iterable[Text] = ()) -> None:
         """Raise for variables that nothing asks for: any in `.env`, and in the environment those that look misspelt.
 
         In the environment only names with one of our `prefixes` that come close to a known one count, since
-        orchestrators put names of their own there.
+        orchestrators put names of their own there. Names in `besides` may stand in `.env` though nothing asks for them.
         """
         known = [*self.declared]
         suspects = [name for name in os.environ if name.startswith(tuple(prefixes)) and name not in self.declared]
         wrong = {name: difflib.get_close_matches(name, known, 1, 0.85) for name in suspects}
         wrong = {name: near for name, near in wrong.items() if near}
         for name in self._from_file:
-            if name not in self.declared:
+            if name not in self.declared and name not in besides:
                 wrong[name] = difflib.get_close_matches(name, known, 1, 0.6)
         if wrong:
             texts = [name + (f" (did you mean {near[0]}?)" if near else "") for name, near in sorted(wrong.items())]

@@ -276,4 +276,32 @@ LOG_OUTPUT = env.choices("LOG_OUTPUT", ["stdout"], ["stdout"])
 LOGGING_CONFIG = "smtpproxy.logging.configure"
 LOGGING = {"level": LOG_LEVEL, "output": LOG_OUTPUT}
 
-env.check_names(("SMTP_", "S3_", "STORAGE_", "QUEUE_", "DB_", "DELIVERY_", "LOG_", "WORKER_", "WEB_", "ENQUEUE_"))
+# --- Nothing misspelt ---------------------------------------------------------------------------------------------
+# What `.env` may hold besides: docker-compose.yml fills these in.
+COMPOSE_ONLY = ("POSTGRES_PASSWORD", "PUBLISH_SMTP", "PUBLISH_SMTPS", "PUBLISH_WEB")
+env.check_names(
+    prefixes=(
+        "ALLOWED_",
+        "CREDENTIAL_",
+        "CSRF_",
+        "DATABASE_",
+        "DATA_",
+        "DB_",
+        "DELIVERY_",
+        "ENQUEUE_",
+        "HEALTH_",
+        "LOG_",
+        "PROVIDER_",
+        "QUEUE_",
+        "REDIS_",
+        "S3_",
+        "SECRET_",
+        "SMTP_",
+        "STDOUT_",
+        "STORAGE_",
+        "SWEEP_",
+        "WEB_",
+        "WORKER_",
+    ),
+    besides=COMPOSE_ONLY,
+)

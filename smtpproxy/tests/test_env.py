@@ -146,6 +146,10 @@ def test_an_unknown_name_in_the_file_stops(tmp_path):
         env.check_names(["SMTP_"])
 
 
+def test_names_for_other_programs_may_stand_in_the_file(tmp_path):
+    _dotenv(tmp_path, "POSTGRES_PASSWORD=x\n").check_names(["SMTP_"], besides=["POSTGRES_PASSWORD"])
+
+
 def test_in_the_environment_only_names_that_look_misspelt_stop(env, monkeypatch):
     env.int("SMTP_PORT", 2525)
     monkeypatch.setenv("SMTP_SERVICE_HOST", "10.0.0.1")  # orchestrators set such names

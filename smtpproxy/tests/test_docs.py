@@ -1,0 +1,103 @@
+"""OPS-4: what is documented is what there is, both ways."""
+
+import re
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+
+from smtpproxy import settings
+
+PROJECT = Path(__file__).resolve().parents[2]
+_ROW = re.compile(r"^\| `([A-Z0-9_]+)` \| (?:`([^`]*)`)? ?\| (.+) \|$", re.MULTILINE)
+_EXAMPLE = re.compile(r"^#? ?([A-Z0-9_]+)=(.*)$", re.MULTILINE)
+
+
+def _documented():
+    return {name: (default, text) for name, default, text in _ROW.findall((PROJECT / "docs/settings.md").read_text())}
+
+
+def _settings():
+    files = {f"{name}_FILE" for name in settings.env.secrets}
+    return {name: default for name, default in settings.env.declared.items() if name not in files}
+
+
+def _written(value):
+    """A default as people write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    data = str(django_settings.DATA_DIR)
+    return "var" if str(value) == data else str(value).replace(data, "DATA_DIR")
+
+
+def test_every_setting_is_documented_and_nothing_else():
+    assert set(_documented()) == set(_settings())
+
+
+def test_every_documented_default_is_the_real_one():
+    wrong = {
+        name: (default, _written(_settings()[name]))
+        for name, (default, _) in _documented().items()
+        # The data folder of a test run is not the usual one.
+        if name != "DATA_DIR"
+        and default != _written(_settings()[name]).replace("sqlite:///DATA_DIR", "sqlite:///DATA_DIR")
+    }
+    assert wrong == {}
+
+
+def test_secrets_are_marked_and_nothing_else_is():
+    assert {name for name, (_, text) in _documented().items() if text.startswith("*Secret.*")} == settings.env.secrets
+
+
+def test_what_the_listener_reads_again_is_marked():
+    """Marked are exactly the limits, not what a socket or a thread was made with."""
+    live = {name for name, (_, text) in _documented().items() if "*Live" in text}
+    assert "SMTP_MAX_RECIPIENTS" in live
+    assert not live & {"SMTP_PORT", "SMTP_HOSTS", "SMTP_PROCESSES", "SMTP_THREADS", "DATABASE_URL"}
+
+
+def test_the_example_file_names_every_setting_and_nothing_else():
+    named = dict(_EXAMPLE.findall((PROJECT / ".env.example").read_text()))
+    assert set(named) == set(_settings()) | set(settings.COMPOSE_ONLY)
+
+
+def test_the_example_file_shows_the_defaults():
+    named = dict(_EXAMPLE.findall((PROJECT / ".env.example").read_text()))
+    documented = _documented()
+    wrong = {
+        name: value
+        for name, value in named.items()
+        if name in documented and value and value.replace("var/", "DATA_DIR/") != documented[name][0]
+    }
+    assert wrong == {}
+
+
+def _readme():
+    return (PROJECT / "README.md").read_text()
+
+
+def test_the_commands_of_the_readme_are_targets_of_the_makefile():
+    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z]+)\b", _readme() + (PROJECT / "CONTRIBUTING.md").read_text()))
+    assert {"run", "test"} <= named <= targets
+
+
+def test_the_management_commands_named_exist():
+    from django.core.management import get_commands
+
+    texts = [
+        path.read_text() for path in [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *PROJECT.glob("docs/*.md")]
+    ]
+    named = {name for text in texts for name in re.findall(r"manage\.py ([a-z]+)", text)}
+    assert "serve" in named
+    assert named <= set(get_commands())
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]), ids=lambda path: path.name
+)
+def test_every_link_inside_the_project_leads_somewhere(path):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
