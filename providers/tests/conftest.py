@@ -1,5 +1,6 @@
 import pytest
 
+from providers import registry
 from providers.tests.harness import SERVICES, TYPES, rigged
 
 
@@ -13,5 +14,19 @@ def rig(request, tmp_path, monkeypatch):
 @pytest.fixture(params=tuple(SERVICES))
 def service_rig(request, tmp_path, monkeypatch):
     """Every type with an HTTP API in turn, on its stand-in."""
+    with rigged(request.param, tmp_path, monkeypatch) as rig:
+        yield rig
+
+
+@pytest.fixture(params=(*SERVICES, "smtp"))
+def network_rig(request, tmp_path, monkeypatch):
+    """Every type that talks to a server in turn, on its stand-in."""
+    with rigged(request.param, tmp_path, monkeypatch) as rig:
+        yield rig
+
+
+@pytest.fixture(params=[type_ for type_ in TYPES if registry.backend_class(type_).idempotent])
+def idempotent_rig(request, tmp_path, monkeypatch):
+    """Every type that says it knows an idempotency key again."""
     with rigged(request.param, tmp_path, monkeypatch) as rig:
         yield rig

@@ -230,20 +230,18 @@ def test_a_backend_works_again_after_close(rig):
     assert rig.reached() == [ANNA, ANNA]
 
 
-def test_a_wrong_key_is_the_rows_fault_and_appears_nowhere(rig):
-    if rig.type in {"file", "stdout", "memory"}:
-        pytest.skip("has no credentials to check")
+def test_a_wrong_key_is_the_rows_fault_and_appears_nowhere(network_rig):
     wrong = "wrong-key-" + "x" * 20
-    config = rig.config()
+    config = network_rig.config()
     backend = registry.connect(
-        rig.type, {name: wrong if value == KEYS[0] else value for name, value in config.items()}, 5
+        network_rig.type, {name: wrong if value == KEYS[0] else value for name, value in config.items()}, 5
     )
     with pytest.raises(Misconfigured) as caught:
         backend.send(outbound(text_only()))
     told = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caught.value.text + repr(backend)
     assert wrong not in told
     assert caught.value.code == "bad_credentials"
-    assert rig.reached() == []
+    assert network_rig.reached() == []
 
 
 @pytest.mark.parametrize(
@@ -301,36 +299,29 @@ def test_a_200_that_is_not_the_services_is_not_called_delivered(service_rig):
         assert (caught.value.code, caught.value.outcome_unknown) == ("bad_answer", True), body
 
 
-def test_connections_closed_between_messages_are_replaced_without_a_failure(rig):
-    if rig.service is None:
-        pytest.skip("has no connections")
-    backend = rig.backend()
+def test_connections_closed_between_messages_are_replaced_without_a_failure(network_rig):
+    backend = network_rig.backend()
     backend.send(outbound(text_only()))
-    rig.service.close_idle()
+    network_rig.service.close_idle()
     threading.Event().wait(0.05)  # until the end has arrived here
     backend.send(outbound(text_only()))
-    assert rig.reached() == [ANNA, ANNA]
-    assert rig.service.connections == 2
+    assert network_rig.reached() == [ANNA, ANNA]
+    assert network_rig.service.connections == 2
 
 
-def test_nothing_listening_is_temporary_and_certain(rig):
-    if rig.service is None:
-        pytest.skip("has no connections")
-    config = rig.config()
-    rig.service.__exit__()
-    backend = registry.connect(rig.type, config, 2)
+def test_nothing_listening_is_temporary_and_certain(network_rig):
+    config = network_rig.config()
+    network_rig.service.__exit__()
+    backend = registry.connect(network_rig.type, config, 2)
     with pytest.raises(TemporaryFailure) as caught:
         backend.send(outbound(text_only()))
     assert (caught.value.code, caught.value.outcome_unknown) == ("connection_failed", False)
 
 
-def test_an_idempotency_key_is_recognised_where_a_type_says_so(rig):
-    backend = rig.backend()
-    if not backend.idempotent:
-        pytest.skip("does not claim it")
-    message = outbound(text_only())
+def test_an_idempotency_key_is_recognised_where_a_type_says_so(idempotent_rig):
+    backend, message = idempotent_rig.backend(), outbound(text_only())
     first, again = backend.send(message), backend.send(message)
-    assert rig.reached() == [ANNA]
+    assert idempotent_rig.reached() == [ANNA]
     assert again.provider_message_id == first.provider_message_id
 
 
