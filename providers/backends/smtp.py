@@ -9,7 +9,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from providers.backends.smtp_session import Gone, Reply, Session, Target, own_name
+from providers.backends.smtp_session import Gone, Session, Target
+from providers.backends.smtp_wire import Reply, own_name
 from providers.base import Backend, ConfigField, OutboundMessage, RecipientResult, RecipientStatus, SendResult
 from providers.envelope import ascii_address, has_utf8_local_part
 from providers.exceptions import (

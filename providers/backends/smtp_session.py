@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import base64
-import functools
-import re
 import smtplib
 import socket
 import ssl
@@ -16,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from providers.backends.smtp_wire import Reply, path, stuffed
 from providers.exceptions import Misconfigured, ProviderError, TemporaryFailure
 from providers.scrub import scrub
 
@@ -23,7 +22,6 @@ PIPELINE = 50
 """Commands sent before their replies are read (RFC 2920): few enough that neither side's window fills up."""
 
 _CHUNK = 128 * 1024
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f<>]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +39,6 @@ class Target:
 
     def __repr__(self) -> str:
         return f"<Target {self.host}:{self.port}>"
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A server's reply (RFC 5321 §4.2)."""
-
-    code: int
-    text: str
-
-    @property
-    def positive(self) -> bool:
-        return 200 <= self.code < 300
-
-    @property
-    def temporary(self) -> bool:
-        return not 200 <= self.code < 300 and not 500 <= self.code < 600
-
-    @property
-    def status_code(self) -> int | None:
-        """The code, None when the server's line has none."""
-        return self.code if 200 <= self.code < 600 else None
-
-    @property
-    def enhanced(self) -> str:
-        """The enhanced status code (RFC 3463), "" when there is none."""
-        match = re.match(r"[245]\.\d{1,3}\.\d{1,3}\b", self.text)
-        return match[0] if match else ""
-
-    def __str__(self) -> str:
-        return f"{self.code} {self.text}".strip() if self.status_code else f"The server said: {self.text}"
 
 
 class Gone(Exception):
@@ -132,7 +100,7 @@ class Session:
 
     def mail(self, sender: str, parameters: Sequence[str]) -> Reply:
         """MAIL FROM. Raises Gone when the session has ended."""
-        return self._command(" ".join((f"MAIL FROM:<{_path(sender)}>", *parameters)))
+        return self._command(" ".join((f"MAIL FROM:<{path(sender)}>", *parameters)))
 
     def rcpt(self, recipients: Sequence[str]) -> list[Reply]:
         """RCPT TO for each, in order, in one go where the server allows it. Raises Gone."""
@@ -140,7 +108,7 @@ class Session:
         replies: list[Reply] = []
         for start in range(0, len(recipients), size):
             some = recipients[start : start + size]
-            self._send("".join(f"RCPT TO:<{_path(recipient)}>\r\n" for recipient in some).encode())
+            self._send("".join(f"RCPT TO:<{path(recipient)}>\r\n" for recipient in some).encode())
             replies += [self._reply() for _ in some]
         return replies
 
@@ -251,12 +219,6 @@ class Session:
         return Misconfigured(str(reply), code=name, status_code=reply.status_code)
 
 
-def stuffed(raw: bytes) -> bytes:
-    """The message as it goes over the line: dots doubled at line starts, and the final dot."""
-    body = (b"." if raw.startswith(b".") else b"") + raw.replace(b"\r\n.", b"\r\n..")
-    return body + (b".\r\n" if not raw or raw.endswith(b"\r\n") else b"\r\n.\r\n")
-
-
 def _opened(target: Target) -> _Client:
     try:
         return _Client(target)
@@ -284,27 +246,5 @@ def _unreachable(error: Exception) -> TemporaryFailure:
     return TemporaryFailure(f"Could not connect: {scrub(detail)}.", code="connection_failed")
 
 
-def _path(address: str) -> str:
-    """An address for MAIL or RCPT. What could end the command is refused; a quoted local part may hold spaces."""
-    local, at, domain = address.rpartition("@")
-    if local.startswith('"') and local.endswith('"') and not re.search(r"[\x00-\x1f\x7f]", local):
-        local = ""
-    if _FORBIDDEN.search(local + at + domain):
-        raise ValueError("an address with a control character, a space or an angle bracket")
-    return address
-
-
 def _b64(text: str) -> str:
     return base64.b64encode(text.encode()).decode("ascii")
-
-
-@functools.cache
-def own_name() -> str:
-    """The name for EHLO when none is configured: the host's, or its address as a literal (RFC 5321 §4.1.4)."""
-    name = socket.getfqdn()
-    if "." in name and name != "localhost.localdomain":
-        return name
-    try:
-        return f"[{socket.gethostbyname(socket.gethostname())}]"
-    except OSError:
-        return "[127.0.0.1]"

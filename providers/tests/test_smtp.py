@@ -10,7 +10,7 @@ import trustme
 
 from providers import registry
 from providers.backends import smtp as smtp_module
-from providers.backends.smtp_session import own_name, stuffed
+from providers.backends.smtp_wire import own_name, stuffed
 from providers.base import RecipientStatus
 from providers.exceptions import Misconfigured, PermanentFailure, TemporaryFailure, TooLarge, Unsupported
 from providers.tests.messages import ANNA, BERT, CARA, outbound, text_only
