@@ -54,8 +54,10 @@ class Provider(Row):
     class Meta:
         ordering = ("default_rank", "name")
         constraints = [
+            # Two, since SQLite has no NULLS NOT DISTINCT and would be left with none.
+            models.UniqueConstraint(fields=["tenant", "name"], name="provider_name_unique_in_tenant"),
             models.UniqueConstraint(
-                fields=["tenant", "name"], nulls_distinct=False, name="provider_name_unique_in_tenant"
+                fields=["name"], condition=Q(tenant=None), name="provider_name_unique_among_shared"
             ),
         ]
 

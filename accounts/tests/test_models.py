@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 
 def refused(constraint, model, **fields):
     """Insert past all forms; on PostgreSQL the error names the constraint."""
-    expected = constraint if connection.vendor == "postgresql" else ""
+    expected = constraint if connection.vendor == "postgresql" else None
     with pytest.raises(IntegrityError, match=expected), transaction.atomic():
         model.objects.bulk_create([model(**fields)])
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 
 def refused(constraint, model, **fields):
-    expected = constraint if connection.vendor == "postgresql" else ""
+    expected = constraint if connection.vendor == "postgresql" else None
     with pytest.raises(IntegrityError, match=expected), transaction.atomic():
         model.objects.bulk_create([model(**fields)])
 

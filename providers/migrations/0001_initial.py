@@ -69,7 +69,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='provider',
-            constraint=models.UniqueConstraint(fields=('tenant', 'name'), name='provider_name_unique_in_tenant', nulls_distinct=False),
+            constraint=models.UniqueConstraint(fields=('tenant', 'name'), name='provider_name_unique_in_tenant'),
+        ),
+        migrations.AddConstraint(
+            model_name='provider',
+            constraint=models.UniqueConstraint(condition=models.Q(('tenant', None)), fields=('name',), name='provider_name_unique_among_shared'),
         ),
         migrations.AddIndex(
             model_name='routingrule',
