@@ -122,7 +122,7 @@ def test_a_message_that_kills_its_worker_is_parked_and_the_others_arrive(acme, a
         tmp_path / "worker.log",
         DELIVERY_LEASE="4",
         PROVIDER_TIMEOUT="1.5",
-        DJANGO_SETTINGS_MODULE="delivery.tests.poison_settings",
+        DJANGO_SETTINGS_MODULE="smtpproxy.tests.poison_settings",
     )
     try:
         good = accept(acme_account, 5)
