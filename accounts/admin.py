@@ -25,6 +25,7 @@ from accounts.tenant_admin import TenantModelAdmin, VisibleRelatedFilter
 
 admin.site.site_header = admin.site.site_title = "smtpproxy"
 admin.site.index_title = "Administration"
+admin.site.site_url = None
 admin.site.unregister(Group)  # what people may do follows from their role
 
 

@@ -15,6 +15,7 @@ from accounts.models import User
 from accounts.tenancy import Area, Person
 from accounts.tenant_admin import RoleInline, TenantModelAdmin
 from providers import registry
+from providers.base import ConfigField
 from providers.exceptions import Misconfigured
 from providers.forms import provider_form, setting_names
 from providers.models import Provider, RoutingRule, RoutingTarget
@@ -31,12 +32,12 @@ class TypeFilter(admin.SimpleListFilter):
         return queryset.filter(type=self.value()) if self.value() else queryset
 
 
-def _is_sandbox(type_: str) -> bool:
-    """Whether this type acts on our own machine (writes files, prints) instead of sending."""
+def _specs(type_: str) -> tuple[ConfigField, ...]:
+    """The settings of a type; none for a type that is no longer known, so that its row can be seen and deleted."""
     try:
-        return registry.backend_class(type_).sandbox
+        return registry.backend_class(type_).config_fields
     except Misconfigured:
-        return False
+        return ()
 
 
 @admin.register(Provider)
@@ -59,7 +60,7 @@ class ProviderAdmin(TenantModelAdmin):
     def settings_told(self, provider: Provider) -> str:
         """The settings for those who may only read; of a secret, whether there is one."""
         lines = []
-        for spec in registry.backend_class(provider.type).config_fields:
+        for spec in _specs(provider.type):
             value = provider.config.get(spec.name, spec.default)
             if spec.kind == "secret":
                 value = "stored" if value else "none"
@@ -67,12 +68,12 @@ class ProviderAdmin(TenantModelAdmin):
         return format_html_join("", "{}: {}<br>", lines)
 
     def shown_settings(self, obj: Provider) -> frozenset[str]:
-        specs = registry.backend_class(obj.type).config_fields
-        return frozenset(f"config.{spec.name}" for spec in specs if spec.kind != "secret")
+        return frozenset(f"config.{spec.name}" for spec in _specs(obj.type) if spec.kind != "secret")
 
     def offered_types(self, request: HttpRequest) -> list[str]:
         """The types this person may add; those that act on our own machine are the operator's."""
-        return [type_ for type_ in registry.types() if request.user.is_superuser or not _is_sandbox(type_)]
+        everything = request.user.is_superuser
+        return [type_ for type_ in registry.types() if everything or not registry.backend_class(type_).sandbox]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is not None and obj.type not in self.offered_types(request):

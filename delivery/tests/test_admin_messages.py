@@ -222,3 +222,20 @@ def test_a_list_takes_the_same_number_of_queries_however_long(client, admin, acm
     few = queries()
     make(10)
     assert queries() <= few
+
+
+@pytest.mark.parametrize("in_bulk", [False, True])
+def test_an_account_with_mail_is_not_deleted_and_its_mail_is_not_loaded_to_say_so(client, acme_account, in_bulk):
+    client.force_login(UserFactory(tenant=acme_account.tenant, role="owner"))
+    for _ in range(3):
+        MessageFactory(account=acme_account, subject="not to be listed")
+    if in_bulk:
+        chosen = {"action": "delete_selected", "_selected_action": [str(acme_account.pk)], "post": "yes"}
+        page = client.post("/admin/accounts/account/", chosen).content.decode()
+    else:
+        page = client.get(reverse("admin:accounts_account_delete", args=[acme_account.pk])).content.decode()
+        client.post(reverse("admin:accounts_account_delete", args=[acme_account.pk]), {"post": "yes"})
+    assert "messages that belong to it" in page
+    assert "not to be listed" not in page
+    assert acme_account.messages.count() == 3
+    assert not AuditEntry.objects.exists()

@@ -222,6 +222,24 @@ def test_a_list_of_providers_does_not_decrypt_anything(client, admin, smarthost,
         assert smarthost.name in client.get(f"/admin/providers/{listed}/").content.decode()
 
 
+def test_a_provider_of_a_type_that_is_gone_can_be_seen_and_deleted(client, admin, acme):
+    provider = ProviderFactory(tenant=acme, type="pigeon", config={"coop": SECRET})
+    assert client.get(page_of(provider)).status_code == 200
+    assert client.post(page_of(provider), {"name": "x"}).status_code == 403
+    client.post(reverse("admin:providers_provider_delete", args=[provider.pk]), {"post": "yes"})
+    assert not Provider.objects.exists()
+    assert AuditEntry.objects.get().changes["config.coop"] == ["***", None]
+
+
+def test_a_provider_that_a_rule_uses_is_not_deleted(client, admin, acme, smarthost):
+    RoutingRuleFactory(tenant=acme, providers=[smarthost])
+    delete = reverse("admin:providers_provider_delete", args=[smarthost.pk])
+    assert b"routing targets that belong to it" in client.get(delete).content
+    client.post(delete, {"post": "yes"})
+    assert Provider.objects.exists()
+    assert not AuditEntry.objects.exists()
+
+
 class TestRoutingRules:
     def form(self, *targets, **changes):
         rows = {}
