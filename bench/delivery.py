@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from bench.environment import ROOT, Environment, environment
+from bench.environment import ROOT, Environment, environment, place
 from bench.ingest import describe
 from bench.measure import cpu
 
@@ -82,9 +82,10 @@ def wait_for_stragglers(env: Environment) -> int:
 
 def run(given: argparse.Namespace) -> int:
     """One measurement; the exit code is 1 when a message was lost, or arrived twice."""
-    print(describe())
     with stand_in(given.latency) as (provider_port, provider), contextlib.ExitStack() as stack:
-        env = stack.enter_context(environment(f"http://127.0.0.1:{provider_port}"))
+        where = stack.enter_context(place(own=given.own_disk))
+        print(describe(where))
+        env = stack.enter_context(environment(where, f"http://127.0.0.1:{provider_port}"))
         port, listener = stack.enter_context(env.listener(given.processes))
         workers = stack.enter_context(env.workers(given.workers, given.concurrency))
         time.sleep(3)  # workers connect to the broker
@@ -143,6 +144,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--processes", type=int, default=1, help="of the listener")
     options.add_argument("--workers", type=int, default=1)
     options.add_argument("--concurrency", type=int, default=2, help="processes of each worker")
+    options.add_argument("--own-disk", action="store_true", help="a new file system and PostgreSQL, see disk.py")
     return options
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import psycopg
 import redis
 
+from bench import disk
 from bench.measure import cpu_alone
 from bench.waiting import free_port, until
 
@@ -156,12 +157,45 @@ class Environment:
                 shutil.rmtree(directory, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a measurement keeps its files, and the PostgreSQL server it makes its database on."""
+
+    folder: Path
+    postgres_url: str
+
+    def durability(self) -> str:
+        """How this place keeps what it is given, in words; a measurement without that is worth nothing."""
+        with psycopg.connect(self.postgres_url) as connection:
+            rows = [connection.execute(f"SHOW {name}").fetchone() for name in ("fsync", "synchronous_commit")]
+            version = connection.info.server_version
+        fsync, commit = (row[0] if row else "?" for row in rows)
+        kind = subprocess.run(["stat", "-f", "-c", "%T", self.folder], capture_output=True, text=True, check=True)
+        return (
+            f"PostgreSQL {version // 10000}.{version % 10000}, fsync={fsync}, synchronous_commit={commit}; "
+            f"store with fsync on {kind.stdout.strip()}"
+        )
+
+
 @contextlib.contextmanager
-def environment(provider_url: str = "http://127.0.0.1:9", **variables: str) -> Iterator[Environment]:
+def place(*, own: bool = False) -> Iterator[Place]:
+    """A folder for temporary files, or with `own` a new file system with a new PostgreSQL server on it."""
+    with contextlib.ExitStack() as stack:
+        if own:
+            folder = stack.enter_context(disk.own_disk())
+            yield Place(folder, stack.enter_context(disk.own_postgres(folder)))
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smtpproxy-bench-")))
+            folder.chmod(0o755)
+            yield Place(folder, POSTGRES_URL)
+
+
+@contextlib.contextmanager
+def environment(where: Place, provider_url: str = "http://127.0.0.1:9", **variables: str) -> Iterator[Environment]:
     """Make all of it, migrated and seeded, and remove it afterwards. `variables` override settings."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smtpproxy-bench-")))
-        database_url = stack.enter_context(_database())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="data-", dir=where.folder)))
+        database_url = stack.enter_context(_database(where.postgres_url))
         redis_url = stack.enter_context(_redis())
         inherited = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TZ")}
         settings = {
@@ -191,14 +225,14 @@ def environment(provider_url: str = "http://127.0.0.1:9", **variables: str) -> I
 
 
 @contextlib.contextmanager
-def _database() -> Iterator[str]:
+def _database(server_url: str) -> Iterator[str]:
     name = f"smtpproxy_bench_{os.getpid()}"
-    with psycopg.connect(POSTGRES_URL, autocommit=True) as server:
+    with psycopg.connect(server_url, autocommit=True) as server:
         server.execute(f"CREATE DATABASE {name}")
     try:
-        yield f"{POSTGRES_URL.rpartition('/')[0]}/{name}"
+        yield f"{server_url.rpartition('/')[0]}/{name}"
     finally:
-        with psycopg.connect(POSTGRES_URL, autocommit=True) as server:
+        with psycopg.connect(server_url, autocommit=True) as server:
             server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -217,15 +251,6 @@ def _redis() -> Iterator[str]:
     finally:
         server.flushdb()
         server.close()
-
-
-def durability() -> str:
-    """How the database is set up to keep what it commits, in words; a measurement without it is worth nothing."""
-    with psycopg.connect(POSTGRES_URL) as connection:
-        rows = [connection.execute(f"SHOW {name}").fetchone() for name in ("fsync", "synchronous_commit")]
-        version = connection.info.server_version
-    fsync, commit = (row[0] if row else "?" for row in rows)
-    return f"PostgreSQL {version // 10000}.{version % 10000}, fsync={fsync}, synchronous_commit={commit}"
 
 
 def _greets(port: int) -> bool:

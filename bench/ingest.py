@@ -17,7 +17,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from pathlib import Path
 
 from bench import peer
 from bench.certificate import self_signed
-from bench.environment import ROOT, Environment, durability, environment
+from bench.environment import ROOT, Environment, Place, environment, place
 from bench.measure import Cost, median, memory
 from bench.peer import Server
 
@@ -113,6 +112,7 @@ def postfixes(folder: Path, modes: Sequence[str], security: str) -> Iterator[lis
     if reason and modes:
         print(f"No peer: {reason}.")
         modes = ()
+    folder.mkdir(exist_ok=True)
     tls = self_signed(folder) if security == "tls" and modes else None
     with contextlib.ExitStack() as stack:
         yield [
@@ -177,23 +177,30 @@ HEAD = (
 )
 
 
-def describe() -> str:
-    """The machine, in a line or two."""
+def describe(where: Place) -> str:
+    """The machine and the place, in two lines."""
     return (
         f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"Linux {platform.release()}, Python {platform.python_version()}\n{durability()}; store with fsync"
+        f"Linux {platform.release()}, Python {platform.python_version()}\n{where.durability()}"
     )
 
 
-def run(loads: Sequence[Load], processes: Sequence[int], modes: Sequence[str], rounds: int, seconds: float) -> None:
+def run(
+    where: Place,
+    loads: Sequence[Load],
+    processes: Sequence[int],
+    modes: Sequence[str],
+    rounds: int,
+    seconds: float,
+) -> None:
     """All loads, grouped by security so that only the servers that are loaded run."""
-    print(describe())
+    print(describe(where))
     print(HEAD)
-    with environment() as env, tempfile.TemporaryDirectory(prefix="smtpproxy-bench-peer-") as folder:
-        disk = Disk()
+    disk = Disk()
+    with environment(where) as env:
         for security, group in itertools.groupby(sorted(loads, key=lambda load: load.security), lambda x: x.security):
             with (
-                postfixes(Path(folder), modes, security) as peers,
+                postfixes(where.folder / "peer", modes, security) as peers,
                 ours(env, processes) as mine,
             ):
                 for load in group:
@@ -209,9 +216,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--postfix", nargs="*", choices=peer.MODES, default=["discard", "hold"], help="see peer.py")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each round")
+    parser.add_argument("--own-disk", action="store_true", help="a new file system and PostgreSQL, see disk.py")
     given = parser.parse_args(arguments)
     loads = [Load(*one) for one in itertools.product(given.sizes, given.connections, given.security)]
-    run(loads, given.processes, given.postfix, given.rounds, given.seconds)
+    with place(own=given.own_disk) as where:
+        run(where, loads, given.processes, given.postfix, given.rounds, given.seconds)
     return 0
 
 

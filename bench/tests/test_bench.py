@@ -145,7 +145,7 @@ def test_our_listener_takes_the_load_and_all_of_it_arrives():
 @pytest.mark.slow
 @pytest.mark.usefixtures("servers_of_this_run")
 def test_our_listener_is_measured_with_tls_and_without():
-    with environment.environment() as env, ingest.ours(env, [1]) as [server]:
+    with environment.place() as where, environment.environment(where) as env, ingest.ours(env, [1]) as [server]:
         assert isinstance(server, Server)
         for security in ingest.SECURITY:
             result = ingest.run_load(server, ingest.Load(5000, 3, security), 5, most=20)
