@@ -1,0 +1,134 @@
+"""OPS-4: every setting reaches what it configures. What that then does is tested beside the code that does it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smtpproxy import settings
+
+PROJECT = Path(__file__).resolve().parents[2]
+KEYS = "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA=,MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE="
+_DATABASE = "s.DATABASES['default']"
+_S3 = "s.STORAGES['messages']['OPTIONS']"
+
+# What is set, the expression it shows in, and what that then is.
+EFFECTS = {
+    "DEBUG": ("true", "s.DEBUG", True),
+    "DATA_DIR": ("{folder}/data", "s.CELERY_BEAT_SCHEDULE_FILENAME", "{folder}/data/beat-schedule"),
+    "SECRET_KEY": ("hunter2", "s.SECRET_KEY", "hunter2"),
+    "CREDENTIAL_KEYS": (KEYS, "s.CREDENTIAL_KEYS", KEYS.split(",")),
+    "ALLOWED_HOSTS": ("a.example,b.example", "s.ALLOWED_HOSTS", ["a.example", "b.example"]),
+    "CSRF_TRUSTED_ORIGINS": ("https://a.example", "s.CSRF_TRUSTED_ORIGINS", ["https://a.example"]),
+    "WEB_HOST": ("::1", "g.bind", "[::1]:8123"),
+    "WEB_PORT": ("8123", "g.bind", "[::1]:8123"),
+    "WEB_WORKERS": ("3", "g.workers", 3),
+    "WEB_THREADS": ("5", "g.threads", 5),
+    "WEB_HTTPS": ("true", "[s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, s.SECURE_SSL_REDIRECT]", [True] * 3),
+    "DATABASE_URL": ("postgres://u:p@h:1/d", f"[{_DATABASE}[x] for x in ('HOST', 'PORT', 'NAME')]", ["h", 1, "d"]),
+    "DB_CONNECT_TIMEOUT": ("7", f"{_DATABASE}['OPTIONS']['connect_timeout']", 7),
+    "DB_STATEMENT_TIMEOUT": ("8", f"{_DATABASE}['OPTIONS']['options']", "-c statement_timeout=8000"),
+    "STORAGE_TYPE": ("s3", "s.STORAGES['messages']['BACKEND'].rpartition('.')[2]", "MessageS3Storage"),
+    "STORAGE_PATH": ("{folder}/mail", "str(s.STORAGE_PATH)", "{folder}/mail"),
+    "STORAGE_TIMEOUT": ("9", "s.STORAGE_TIMEOUT", 9),
+    "S3_BUCKET": ("bucket", f"{_S3}['bucket_name']", "bucket"),
+    "S3_PREFIX": ("prefix", f"{_S3}['location']", "prefix"),
+    "S3_REGION": ("region", f"{_S3}['region_name']", "region"),
+    "S3_ENDPOINT": ("https://s3.example", f"{_S3}['endpoint_url']", "https://s3.example"),
+    "QUEUE_TYPE": ("redis", "s.CELERY_BROKER_URL", "rediss://:p@h:2/3"),
+    "REDIS_URL": ("rediss://:p@h:2/3", "[s.SHARED_STATE_URL, c.conf.broker_url]", ["rediss://:p@h:2/3"] * 2),
+    "ENQUEUE_FAILURE": ("accept", "s.ENQUEUE_FAILURE", "accept"),
+    "WORKER_CONCURRENCY": ("6", "c.conf.worker_concurrency", 6),
+    "SWEEP_INTERVAL": ("11", "c.conf.beat_schedule['ring-due']['schedule']", 11),
+    "DELIVERY_BATCH": ("12", "s.DELIVERY_BATCH", 12),
+    "DELIVERY_THREADS": ("13", "s.DELIVERY_THREADS", 13),
+    "DELIVERY_LEASE": ("100", "[s.DELIVERY_LEASE, c.conf.task_time_limit]", [100, 90]),
+    "DELIVERY_RETRY_SCHEDULE": ("1,2", "s.DELIVERY_RETRY_SCHEDULE", [1, 2]),
+    "DELIVERY_MAX_AGE": ("61", "s.DELIVERY_MAX_AGE", 61),
+    "DELIVERY_MAX_CLAIMS": ("4", "s.DELIVERY_MAX_CLAIMS", 4),
+    "DELIVERY_PREPARE_TIMEOUT": ("14", "s.DELIVERY_PREPARE_TIMEOUT", 14),
+    "DELIVERY_UNHEALTHY_PAUSE": ("15", "s.DELIVERY_UNHEALTHY_PAUSE", 15),
+    "PROVIDER_TIMEOUT": ("16", "s.PROVIDER_TIMEOUT", 16),
+    "STDOUT_PROVIDER_ALLOWED": ("true", "s.STDOUT_PROVIDER_ALLOWED", True),
+    "SMTP_THREADS": ("9", "s.SMTP_THREADS", 9),
+    "SMTP_ACCEPT_TIMEOUT": ("17", "s.SMTP_ACCEPT_TIMEOUT", 17),
+    "HEALTH_HOST": ("127.0.0.2", "s.HEALTH_HOST", "127.0.0.2"),
+    "SMTP_HEALTH_PORT": ("9001", "s.SMTP_HEALTH_PORT", 9001),
+    "WORKER_HEALTH_PORT": ("9002", "s.WORKER_HEALTH_PORT", 9002),
+    "LOG_LEVEL": ("ERROR", "logging.getLogger().level", 40),
+    "LOG_OUTPUT": ("stdout", "s.LOGGING['output']", ["stdout"]),
+}
+LISTENER = {
+    "HOSTNAME": ("mx.example", "mx.example"),
+    "HOSTS": ("127.0.0.1,::1", ["127.0.0.1", "::1"]),
+    "PORT": ("1025", 1025),
+    "TLS_PORT": ("1465", 1465),
+    "PROCESSES": ("2", 2),
+    "TLS_MODE": ("none", "none"),
+    "ALLOW_PUBLIC_PLAINTEXT": ("true", True),
+    "TLS_CERTIFICATE": ("/c.pem", "/c.pem"),
+    "TLS_KEY": ("/k.pem", "/k.pem"),
+    "MAX_MESSAGE_SIZE": ("2048", 2048),
+    "MAX_RECIPIENTS": ("2", 2),
+    "MAX_RECEIVED_HEADERS": ("3", 3),
+    "MAX_CONNECTIONS": ("4", 4),
+    "MAX_CONNECTIONS_PER_ADDRESS": ("5", 5),
+    "MAX_NEW_CONNECTIONS_PER_MINUTE": ("6", 6),
+    "LIMIT_EXEMPT_NETWORKS": ("10.0.0.0/8", ["10.0.0.0/8"]),
+    "MAX_MESSAGES_PER_CONNECTION": ("7", 7),
+    "MAX_AUTH_FAILURES": ("8", 8),
+    "AUTH_FAILURE_WINDOW": ("9", 9),
+    "IDLE_TIMEOUT_BEFORE_AUTH": ("10", 10),
+    "IDLE_TIMEOUT": ("11", 11),
+    "DATA_TIMEOUT": ("12", 12),
+    "DATA_MIN_RATE": ("13", 13),
+    "SPOOL_THRESHOLD": ("1025", 1025),
+    "SPOOL_PATH": ("/spool", "/spool"),
+    "BARE_LF": ("reject", "reject"),
+    "PROXY_PROTOCOL_NETWORKS": ("192.0.2.1", ["192.0.2.1/32"]),
+    "DRAIN_TIMEOUT": ("14", 14),
+}
+EFFECTS |= {f"SMTP_{name}": (raw, f"s.SMTP[{name!r}]", value) for name, (raw, value) in LISTENER.items()}
+
+SCRIPT = """
+import json, logging, sys
+from django.conf import settings as s
+from smtpproxy import gunicorn_config as g
+from smtpproxy.celery import app as c
+print(json.dumps({name: eval(shown) for name, shown in json.load(sys.stdin).items()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def effective(tmp_path_factory):
+    """What every expression gives in a process with every setting changed, and the folder named in them."""
+    folder = str(tmp_path_factory.mktemp("settings"))
+    values = {name: raw.replace("{folder}", folder) for name, (raw, _, _) in EFFECTS.items()}
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        check=True,
+        cwd=PROJECT,
+        input=json.dumps({name: shown for name, (_, shown, _) in EFFECTS.items()}),
+        env={"PATH": os.environ["PATH"], "DJANGO_SETTINGS_MODULE": "smtpproxy.settings", **values},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return json.loads(run.stdout), folder
+
+
+@pytest.mark.parametrize("name", sorted(EFFECTS))
+def test_a_setting_takes_effect(effective, name):
+    found, folder = effective
+    assert found[name] == json.loads(json.dumps(EFFECTS[name][2]).replace("{folder}", folder))
+
+
+def test_every_setting_is_in_the_table():
+    assert set(EFFECTS) == set(settings.env.declared) - {f"{secret}_FILE" for secret in settings.env.secrets}
+
+
+def test_no_value_in_the_table_is_the_default():
+    same = {name for name, (raw, _, _) in EFFECTS.items() if raw == str(settings.env.declared[name])}
+    assert same == set()
