@@ -80,6 +80,8 @@ async def _serve(
     listener.start()
     if settings.SMTP_ON_START:
         import_string(settings.SMTP_ON_START)()
+    if settings.SMTP_ON_START:
+        import_string(settings.SMTP_ON_START)()
     # What is loaded by now stays: looking through it at every full collection would hold up every client.
     gc.freeze()
     log.info("stopping", reason=await stops.get())
