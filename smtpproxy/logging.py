@@ -16,6 +16,8 @@ HIDDEN = "***"
 _SECRET_NAME = re.compile(
     r"passw(or)?d|secret|authorization|credential|api_?key|access_?key|private_?key|token|cookie", re.IGNORECASE
 )
+# PostgreSQL shows the row that broke a constraint, password hashes and addresses included.
+_ROW_IN_ERROR = re.compile(r"\bDETAIL:.*?(?=\n[A-Z]+:|\Z)", re.DOTALL)
 # What tells too much at INFO: of every message, connection or sweep.
 _QUIET = (
     "amqp",
@@ -38,7 +40,7 @@ def _scrubbed(name: Any, value: Any) -> Any:
     if isinstance(name, str) and _SECRET_NAME.search(name) and value is not None:
         return HIDDEN
     if isinstance(value, str):
-        return scrub_credentials(value)
+        return scrub_credentials(_ROW_IN_ERROR.sub(f"DETAIL: {HIDDEN}", value))
     if isinstance(value, Mapping):
         return {key: _scrubbed(key, inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

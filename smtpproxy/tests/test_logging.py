@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import structlog
+from django.db import IntegrityError, connection, transaction
 
+from accounts.tests.factories import AccountFactory
 from smtpproxy import logging as our_logging
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -95,6 +97,20 @@ def test_a_traceback_shows_no_local_variable(lines):
     for line in lines():
         assert line["exception"][0]["exc_type"] == "ValueError"
         assert line["exception"][0]["frames"][-1]["name"] == "sign_in"
+
+
+@pytest.mark.django_db
+def test_the_row_that_broke_a_constraint_is_not_shown(lines, acme):
+    """SEC-8: PostgreSQL names every value of it, a password hash among them."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite names no values")
+    with pytest.raises(IntegrityError) as broken, transaction.atomic():
+        AccountFactory(tenant=acme, status="odd", password_hash="generated$very-secret")
+    assert "very-secret" in str(broken.value)
+    structlog.get_logger("test").error("not written", error=str(broken.value), exc_info=broken.value)
+    [line] = lines()
+    assert "very-secret" not in json.dumps(line)
+    assert "account_status_known" in line["error"]
 
 
 def test_a_line_break_in_a_value_makes_no_second_line(lines):
