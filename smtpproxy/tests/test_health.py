@@ -19,7 +19,8 @@ from smtpproxy.tests import services
 
 @pytest.fixture(autouse=True)
 def _fresh_checks(monkeypatch):
-    """No result of an earlier test counts."""
+    """No result of an earlier test counts, and a busy machine is no failure."""
+    monkeypatch.setattr(health, "DEADLINE", 20.0)
     monkeypatch.setattr(
         health, "CHECKS", {name: health.Check(name, check._run, 0.5) for name, check in health.CHECKS.items()}
     )
