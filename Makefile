@@ -27,12 +27,14 @@ test: $(DEV) ## Run the tests; ARGS="delivery -k retry" runs some
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(DEV) ## Check style, types, import rules, migrations and settings
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python manage.py makemigrations --check --dry-run
-	$(BIN)/python manage.py check --fail-level WARNING
+	@status=0; try() { echo "$$*"; "$$@" || status=1; }; \
+	try $(BIN)/ruff check .; \
+	try $(BIN)/ruff format --check .; \
+	try $(BIN)/mypy; \
+	try $(BIN)/lint-imports; \
+	try $(BIN)/python manage.py makemigrations --check --dry-run; \
+	try $(BIN)/python manage.py check --fail-level WARNING; \
+	exit $$status
 
 format: $(DEV) ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
