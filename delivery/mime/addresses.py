@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from delivery.mime.limits import MAX_ADDRESSES
+from delivery.mime.limits import MAX_ADDRESSES, MAX_TOKENS
 from delivery.mime.words import decode_words, to_text
 from providers.base import Mailbox
 
@@ -23,15 +23,24 @@ _TOKEN_PARTS = {
 }
 
 
-def _pattern(parts: dict[str, str]) -> re.Pattern[str]:
+def _pattern(**changed: str) -> re.Pattern[str]:
+    parts = _TOKEN_PARTS | changed
     return re.compile("|".join(f"(?P<{kind}>{part})" for kind, part in parts.items()), re.DOTALL)
 
 
-_TOKEN = _pattern(_TOKEN_PARTS)
-_TOKEN_UNQUOTED = _pattern({kind: part for kind, part in _TOKEN_PARTS.items() if kind != "quoted"})
+# After a quote or parenthesis that never closes, the next ones are not searched to the end again.
+_NEVER = "(?!)"
+_SHORT_COMMENT = r"\([^()]*+\)"
+_PATTERNS = {
+    (True, True): _pattern(),
+    (False, True): _pattern(quoted=_NEVER),
+    (True, False): _pattern(comment=_SHORT_COMMENT),
+    (False, False): _pattern(quoted=_NEVER, comment=_SHORT_COMMENT),
+}
 _PAREN = re.compile(r"[()]|\\.", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_LOOKS_LIKE_ADDRESS = re.compile(r"[^\s<>,;:()\"\[\]@]++@[^\s<>,;:()\"@]+")
+_PIECE = r"[^\s<>,;:()\"\[\]@]++"
+_LOOKS_LIKE_ADDRESS = re.compile(rf"(?<![^\s<>,;:()\"\[\]@]){_PIECE}(?:@(?:{_PIECE}|\[[^\s\[\]]++\]))++")
 
 
 class Token(NamedTuple):
@@ -46,18 +55,23 @@ _CLOSE = Token("special", ">")
 
 
 def tokens(value: str) -> Iterator[Token]:
-    """The tokens of a structured header value. A quote or parenthesis that is never closed is junk of one letter."""
+    """The tokens of a structured header value, at most MAX_TOKENS.
+
+    A quote or parenthesis that is never closed is junk of one letter.
+    """
     pos = 0
-    pattern = _TOKEN
-    nested_closes = True
-    while found := pattern.match(value, pos):
+    quotes_close = comments_close = True
+    for _ in range(MAX_TOKENS):
+        found = _PATTERNS[quotes_close, comments_close].match(value, pos)
+        if not found:
+            return
         kind, text = found.lastgroup or "junk", found.group()
         if kind == "junk" and text == '"':
-            pattern = _TOKEN_UNQUOTED
-        elif kind == "junk" and text == "(" and nested_closes:
+            quotes_close = False
+        elif kind == "junk" and text == "(" and comments_close:
             end = _end_of_comment(value, pos)
-            nested_closes = end > 0
-            if nested_closes:
+            comments_close = end > 0
+            if comments_close:
                 kind, text = "comment", value[pos:end]
         yield Token(kind, text)
         pos += len(text)

@@ -216,7 +216,7 @@ def _message_name(content: bytes) -> str:
     """An attached message is called by its subject."""
     fields = read_fields(content, limit=65536).fields
     subject = next((decode_words(to_text(f.value)) for f in fields if f.key == b"subject"), "")
-    stem = _UNSAFE_IN_NAME.sub(" ", subject).strip(" .")[:80].strip()
+    stem = " ".join(_UNSAFE_IN_NAME.sub(" ", subject).split())[:80].strip(" .")
     return f"{stem or 'forwarded'}.eml"
 
 

@@ -98,7 +98,7 @@ _CODECS = frozenset(
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _JIS_ESCAPE = re.compile(rb"\x1b(\([BJIH]|\$[@B]|\$\([D@B]|&@\x1b\$B)")
-_MAX_JIS_REPAIR = 1 << 21
+_MAX_JIS_REPAIR = 1 << 19
 """Octets of one ISO-2022-JP text that are mended character by character."""
 
 
@@ -206,7 +206,7 @@ def _decode_jis_run(escape: bytes, run: bytes) -> str:
         if number % 2:
             out.append(line.decode("ascii"))
         elif escape == b"$(D":
-            out.append(re.sub(rb"(..)", rb"\x8f\1", line.translate(_HIGH_BIT)).decode("euc_jp", "replace"))
+            out.append(re.sub(rb"(..)", b"\x8f\\1", line.translate(_HIGH_BIT)).decode("euc_jp", "replace"))
         else:
             shifted = b"".join([_to_shift_jis(line[i : i + 2]) for i in range(0, len(line), 2)])
             out.append(shifted.decode("cp932", "replace"))

@@ -12,6 +12,7 @@ from delivery.mime.limits import MAX_FIELDS, MAX_HEADER_BYTES
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)\n?")
 _NEXT_FIELD = re.compile(rb"\n(?=[!-9;-~]++[ \t]*+:(?!//))")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
+_EMPTY_LINES = re.compile(rb"(?:\r?\n)++")
 _INDENTED = re.compile(rb"^[ \t][^\n]*", re.MULTILINE)
 _CLOAKED = re.compile(rb"^([^\n:]{1,80}):([^\n]*)", re.MULTILINE)
 _NOT_NAME = re.compile(rb"[^!-~]+")
@@ -45,16 +46,15 @@ def read_fields(
     end: int | None = None,
     *,
     limit: int = MAX_HEADER_BYTES,
-    most: int = MAX_FIELDS,
     wide: bool = False,
 ) -> HeaderBlock:
-    """Read the header block at `start`: at most `limit` octets and `most` fields. Never raises, linear in its length.
+    """Read the header block at `start`: at most `limit` octets and MAX_FIELDS fields. Never raises, linear.
 
     The block ends at the first empty line. Lines in it that are no field (an mbox `From ` line, junk before the first
     field) are passed over. It ends earlier where only such lines would follow (a missing empty line), or at a line
     that begins like a boundary; not so with `wide`, which finds every field that any reader may see.
     """
-    stop, body = _extent(raw, start, len(raw) if end is None else end)
+    stop, body = extent(raw, start, len(raw) if end is None else end)
     truncated = stop - start > limit
     if truncated:
         stop = start + limit
@@ -62,7 +62,7 @@ def read_fields(
     garbage = False
     pos = start
     while pos < stop:
-        if len(fields) >= most:
+        if len(fields) >= MAX_FIELDS:
             return HeaderBlock(fields, body, garbage, True)
         found = None
         if not raw.startswith(b"--", pos) or wide:
@@ -82,8 +82,8 @@ def read_fields(
     return HeaderBlock(fields, body, garbage, truncated)
 
 
-def _extent(raw: bytes, start: int, end: int) -> tuple[int, int]:
-    """Where the fields stop and where the body starts."""
+def extent(raw: bytes, start: int, end: int) -> tuple[int, int]:
+    """Where the fields stop and where the body starts, by the first empty line alone."""
     for line_end in (b"\r\n", b"\n"):
         if raw.startswith(line_end, start, end):
             return start, start + len(line_end)
@@ -96,6 +96,8 @@ def _pass_over(raw: bytes, start: int, end: int, fields: list[Field], wide: bool
     if fields:
         last = fields[-1]
         folded = b"".join(b"\n" + line for line in _INDENTED.findall(raw, start, end))
+        if wide:
+            folded = b"\n " + raw[start:end]
         fields[-1] = last._replace(value=last.value + folded, end=end)
     if wide:
         for line in _CLOAKED.finditer(raw, start, end):
@@ -105,7 +107,6 @@ def _pass_over(raw: bytes, start: int, end: int, fields: list[Field], wide: bool
 
 def skip_blank_lines(raw: bytes) -> int:
     """Where the header starts: past empty lines, if a field follows them; else 0."""
-    pos = 0
-    while raw.startswith((b"\r\n", b"\n"), pos):
-        pos = raw.index(b"\n", pos) + 1
+    blank = _EMPTY_LINES.match(raw)
+    pos = blank.end() if blank else 0
     return pos if pos and _FIELD.match(raw, pos) else 0

@@ -18,6 +18,10 @@ MAX_FIELD_BYTES: Final = 1 << 19
 """Octets of one header field that are read."""
 MAX_ADDRESSES: Final = 20_000
 """Addresses read from one value."""
+MAX_TOKENS: Final = 200_000
+"""Tokens (words, quoted strings, separators) read from one address list."""
+MAX_ORIGINATOR_BYTES: Final = 1 << 14
+"""Octets of all From and Sender fields together that are worth reading."""
 MAX_PARAMETERS: Final = 25_000
 """Parameters (RFC 2231 continuations counted singly) read from one field."""
 MAX_FALSE_BOUNDARIES: Final = 20_000

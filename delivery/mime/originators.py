@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from delivery.mime.addresses import addresses, looks_like_addresses, tokens
 from delivery.mime.fields import Field, read_fields, skip_blank_lines
-from delivery.mime.limits import MAX_FIELD_BYTES
+from delivery.mime.limits import MAX_ORIGINATOR_BYTES
 from delivery.mime.words import decode_words, to_text
 
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_LONE_CR = re.compile(rb"\r(?!\n)")
 _AT = ("special", "@")
 _DELIMITERS = frozenset('<>,;:"()')
 
@@ -38,21 +39,22 @@ def originators(raw: bytes) -> Originators:
     if block.truncated:
         doubts["the header is too large"] = None
     found: dict[bytes, dict[str, None]] = {b"from": {}, b"sender": {}}
-    for field in block.fields:
-        if field.key in found:
-            found[field.key].update(_candidates(field, doubts))
-        if b"\r" in field.value and _CONTROL.search(field.value.rstrip(b"\r\n")):
-            doubts["a lone CR in the header"] = None
+    named = [field for field in block.fields if field.key in found]
+    if sum(len(field.value) for field in named) > MAX_ORIGINATOR_BYTES:
+        doubts["From and Sender are too large"] = None
+        named = []
+    for field in named:
+        found[field.key].update(_candidates(field, doubts))
+    if _LONE_CR.search(raw, 0, block.body):
+        doubts["a lone CR in the header"] = None
     return Originators(tuple(found[b"from"]), tuple(found[b"sender"]), tuple(doubts))
 
 
 def _candidates(field: Field, doubts: dict[str, None]) -> dict[str, None]:
     """Every address this field may be read as; what cannot be told is added to `doubts`."""
     name = field.key.decode("ascii").capitalize()
-    if _CONTROL.search(field.value.rstrip(b"\r\n")):
+    if _CONTROL.search(field.value):
         doubts[f"control characters in {name}"] = None
-    if len(field.value) > MAX_FIELD_BYTES:
-        doubts[f"{name} is too large"] = None
     text = to_text(field.value)
     found = dict.fromkeys(m.address for m in addresses(text))
     plain: list[str] = []

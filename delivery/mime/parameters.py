@@ -8,7 +8,8 @@ from delivery.mime.charsets import decode
 from delivery.mime.limits import MAX_PARAMETERS
 from delivery.mime.words import decode_words
 
-_NAME = re.compile(r"[\s;]*([^\s=;\"]+)\s*=\s*")
+_SEPARATORS = re.compile(r"[\s;]++")
+_NAME = re.compile(r"([^\s=;\"]++)\s*+=\s*+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"?', re.DOTALL)
 _NEXT_NAME = re.compile(r"(?<!\s)\s+[A-Za-z][A-Za-z0-9*_-]{1,40}=(?!=)")
 _ESCAPED = re.compile(r'\\(["\\])')
@@ -39,6 +40,8 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
     """Name and value as written, quotes undone."""
     pos = 0
     for _ in range(MAX_PARAMETERS):
+        separators = _SEPARATORS.match(text, pos)
+        pos = separators.end() if separators else pos
         found = _NAME.match(text, pos)
         if not found:
             pos = text.find(";", pos) + 1

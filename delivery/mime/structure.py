@@ -181,7 +181,7 @@ def _split(raw: bytes, part: Part, boundary: bytes, findings: Findings) -> list[
             return spans
     if opened >= 0:
         spans.append(Span(opened, max(opened, part.end), closed))
-    if not closed or opened >= 0:
+    if spans and (not closed or opened >= 0):
         findings.note(NOT_CLOSED)
     return spans
 

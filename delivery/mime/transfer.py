@@ -3,7 +3,7 @@
 import binascii
 import re
 
-from delivery.mime.limits import ENCODING_BROKEN, ENCODING_UNKNOWN, MAX_REPAIRS, MAX_UU_LINES, Findings
+from delivery.mime.limits import ENCODING_BROKEN, ENCODING_UNKNOWN, MAX_PARTS, MAX_REPAIRS, MAX_UU_LINES, Findings
 
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _BLANK = b" \t\r\n"
@@ -12,7 +12,7 @@ _SOFT_BREAK = re.compile(rb"=[ \t]++(?=\r?\n)")
 _TRAILING_BLANKS = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 _BARE_CR_BREAK = re.compile(rb"=\r(?!\n)")
 _PROSE = re.compile(rb"[A-Za-z0-9+/][.,:;!?-]*[ \t]++[A-Za-z0-9+/]")
-_QP_ERROR = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)")
+_QP_ERROR = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*+(?:\r?\n|\Z))")
 _UU_BEGIN = re.compile(rb"^begin [0-7]{3,4} +([^\r\n]+?)[ \t]*\r?\n", re.MULTILINE)
 _UU_END = re.compile(rb"(?:[` ]?[ \t]*\r?\n)?end[ \t]*(?:\r?\n|\Z)")
 
@@ -112,12 +112,12 @@ def split_uuencode(data: bytes, findings: Findings) -> tuple[list[tuple[bytes, b
     rest: list[bytes] = []
     done = 0
     lines_left = MAX_UU_LINES
-    for begin in _UU_BEGIN.finditer(data):
+    for tries, begin in enumerate(_UU_BEGIN.finditer(data)):
         if begin.start() < done:
             continue
         content, end, used = _uu_lines(data, begin.end(), lines_left)
         lines_left -= used
-        if lines_left <= 0:
+        if lines_left <= 0 or len(files) >= MAX_PARTS or tries >= MAX_REPAIRS:
             findings.note(ENCODING_BROKEN, uncertain=True)
             break
         if end:

@@ -27,22 +27,16 @@ def to_text(value: bytes, charset: str = "") -> str:
     mailers), else windows-1252. Control characters become blanks: no value can start a new header line.
     """
     value = value[:MAX_FIELD_BYTES]
-    if value.isascii() and b"\x1b" not in value:
-        text = value.decode("ascii")
-    else:
-        text, sure = decode(value, "")
-        if sure and charset and not value.isascii():
-            text = _eight_bit(value, charset)
+    plain = value.isascii() and b"\x1b" not in value
+    text = value.decode("ascii") if plain else _eight_bit(value, charset)
     if "\n" in text:
         text = _FOLD.sub(" ", text)
     return _CONTROL.sub(" ", text).strip(" \t")
 
 
 def _eight_bit(value: bytes, charset: str) -> str:
-    try:
-        return value.decode("utf-8")
-    except UnicodeError:
-        return decode(value, charset)[0]
+    guessed, is_utf8 = decode(value, "")
+    return guessed if is_utf8 or not charset else decode(value, charset)[0]
 
 
 def decode_words(text: str) -> str:
