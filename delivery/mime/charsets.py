@@ -8,6 +8,8 @@ import codecs
 import re
 from functools import lru_cache
 
+from delivery.mime.limits import FAULTS
+
 _WORD = re.compile(r"[a-z0-9][a-z0-9_.:()+-]{0,63}")
 
 # Keys hold letters and digits only, so that "ISO_8859-1", "iso8859-1" and "ISO-8859-1" are one label.
@@ -147,14 +149,16 @@ def decode(data: bytes, label: str) -> tuple[str, bool]:
 def _decode_strictly(data: bytes, codec: str) -> tuple[str, bool]:
     try:
         return _clean(data.decode(codec)), True
-    except UnicodeError:
+    except FAULTS:  # not only UnicodeError: some codecs trip over their input
         pass
-    except Exception:  # noqa: BLE001 - a codec of the standard library that trips over its input is a broken charset
-        return _guess(data)[0], False
     try:
         return data.decode("utf-8"), False
     except UnicodeError:
+        pass
+    try:
         return _clean(data.decode(codec, "replace")), False
+    except FAULTS:
+        return _guess(data)[0], False
 
 
 def _decode_utf8(data: bytes) -> tuple[str, bool]:

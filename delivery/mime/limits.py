@@ -31,6 +31,9 @@ MAX_REPAIRS: Final = 10_000
 MAX_UU_LINES: Final = 1_000_000
 """Lines of uuencoded data decoded in one body."""
 
+FAULTS: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a mistake of ours or of a codec raises. Alarms and deadlines of the caller are none of these and pass."""
+
 ORIGINAL_ATTACHED: Final = "original-attached"
 HEADER_TOO_LARGE: Final = "header-too-large"
 HEADER_GARBAGE: Final = "header-garbage"

@@ -6,7 +6,7 @@ from itertools import chain
 from delivery.mime.addresses import addresses
 from delivery.mime.bodies import Reader, join, mark_referenced
 from delivery.mime.fields import Field, skip_blank_lines
-from delivery.mime.limits import ORIGINAL_ATTACHED, UNREADABLE, Findings
+from delivery.mime.limits import FAULTS, ORIGINAL_ATTACHED, UNREADABLE, Findings
 from delivery.mime.structure import Part, read_part
 from delivery.mime.words import decode_words, to_text
 from providers.base import Attachment, Content, Mailbox
@@ -40,7 +40,7 @@ def _parse(raw: bytes, original: bytes) -> Content:
             attachments.append(_original(original))
             findings.note(ORIGINAL_ATTACHED)
         return _content(root, text, html, attachments, findings.defects)
-    except Exception:  # noqa: BLE001 - MIM-3: a fault of ours must not keep a message from its readers
+    except FAULTS:  # MIM-3: a mistake of ours must not keep a message from its readers
         return _unreadable(original)
 
 

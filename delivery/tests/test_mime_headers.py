@@ -2,7 +2,7 @@
 
 import pytest
 
-from delivery.mime import header_block, header_values, looks_multipart, parse, received_count
+from delivery.mime import header_block, header_items, header_values, looks_multipart, parse, received_count
 from delivery.tests.mime_samples import crlf
 
 SUBJECTS = [
@@ -87,6 +87,13 @@ def test_the_header_ends_where_readers_see_it_end(raw, body):
     assert (content.subject, content.text) == ("s", body)
 
 
+@pytest.mark.parametrize("name", [n for n in HEADERS if n not in ("lone CR", "empty lines first")])
+def test_our_own_received_line_in_front_changes_nothing(name):
+    raw, body = HEADERS[name]
+    content = parse(b"Received: from a.example\r\n\tby b.example; x\r\n" + raw)
+    assert (content.subject, content.text) == ("s", body)
+
+
 def test_a_message_that_is_no_header_at_all_is_text():
     assert parse(b"Hello there,\r\nhow are you?\r\n\r\nBye").text == "Hello there,\nhow are you?\n\nBye"
 
@@ -114,6 +121,11 @@ def test_header_block_is_the_fields_alone(raw, block):
 def test_header_values_finds_every_field_of_a_name_in_any_case():
     assert header_values(b"x-a: 1\r\nX-A : 2\r\nX-AB: 3\r\n\r\nX-A: 4", "X-a") == ["1", "2"]
     assert header_values(b"x-a: 1", "x-é") == []
+
+
+def test_header_items_are_all_fields_in_order():
+    raw = b"B: 1\r\nb: =?utf-8?q?=C3=A9?=\r\nA:\r\n 2\r\n\r\nC: 3"
+    assert header_items(raw) == [("b", "1"), ("b", "é"), ("a", "2")]
 
 
 def test_received_fields_of_the_header_are_counted():

@@ -177,6 +177,28 @@ CASES = {
 }
 
 
+def test_a_mistake_of_the_reader_still_delivers_the_original(monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise IndexError("a mistake")
+
+    monkeypatch.setattr("delivery.mime.message.read_part", broken)
+    content = parse(b"Subject: s\r\n\r\nbody")
+    assert [a.content for a in content.attachments] == [b"Subject: s\r\n\r\nbody"]
+    assert content.defects == ("unreadable", "original-attached")
+
+
+def test_an_alarm_of_the_caller_is_not_swallowed(monkeypatch):
+    class Alarm(Exception):
+        pass
+
+    def slow(*_args, **_kwargs):
+        raise Alarm
+
+    monkeypatch.setattr("delivery.mime.message.read_part", slow)
+    with pytest.raises(Alarm):
+        parse(b"Subject: s\r\n\r\nbody")
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_broken_messages(case):
     raw = crlf(case.raw) if isinstance(case.raw, str) else case.raw
