@@ -16,6 +16,7 @@ from delivery.mime.words import decode_words, to_text
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LONE_CR = re.compile(rb"\r(?!\n)")
 _AT = ("special", "@")
+_MISLEADING = frozenset("@<>,;")
 _DELIMITERS = frozenset('<>,;:"()')
 
 
@@ -59,8 +60,8 @@ def _candidates(field: Field, doubts: dict[str, None]) -> dict[str, None]:
     found = dict.fromkeys(m.address for m in addresses(text))
     plain: list[str] = []
     for kind, token in tokens(text):
-        if kind not in ("quoted", "comment"):
-            plain.append(token)
+        # A comment or quote splits what a reader without comments would split: "me@globex.example(x).acme.example".
+        plain.append(token if kind not in ("quoted", "comment") else " ")
         if kind == "junk":
             plain = [text.translate({ord(c): " " for c in '"()[]'})]
             break
@@ -91,13 +92,14 @@ def _doubt_address(address: str, name: str, doubts: dict[str, None]) -> None:
 
 
 def _doubt_form(text: str, name: str, doubts: dict[str, None]) -> None:
-    """Source routes, and comments between the pieces of an address: legal, obsolete, and read in many ways."""
+    """Source routes, and addresses in comments inside an address: legal, obsolete, and read in many ways."""
     previous = ("", "")
     for token in tokens(text):
         if token.kind == "blank":
             continue
         if token == _AT and previous == ("special", "<"):
             doubts[f"a source route in {name}"] = None
-        if (token == _AT and previous[0] == "comment") or (previous == _AT and token.kind == "comment"):
+        comment = previous if token == _AT else token
+        if _AT in (token, previous) and comment[0] == "comment" and _MISLEADING.intersection(comment[1]):
             doubts[f"a comment inside an address in {name}"] = None
         previous = token

@@ -14,7 +14,7 @@ def allowed(found) -> bool:
     return (
         not found.doubts
         and bool(found.from_)
-        and all(a.endswith("@acme.example") for a in (*found.from_, *found.sender))
+        and all(a.endswith(("@acme.example", ".acme.example")) for a in (*found.from_, *found.sender))
     )
 
 
@@ -25,6 +25,7 @@ PASSES = [
     b'From: "Me, Myself" <me@acme.example>',
     b'From: "you@globex.example" <me@acme.example>',
     b"From: me@acme.example (you@globex.example)",
+    b"From: Pete(A nice \\) chap) <pete(his account)@acme.example(his host)>",
     b"From: me@acme.example <me@acme.example>",
     b"From: =?utf-8?q?J=C3=B6rg?= <me@acme.example>",
     b"From: =?utf-8?q?you=40globex.example_via_list?= <me@acme.example>",
@@ -70,8 +71,11 @@ REFUSED = {
     "all encoded": b"From: =?utf-8?q?you=40globex.example?=",
     "a source route": b"From: <@acme.example:you@globex.example>",
     "a source route to us": b"From: <@globex.example:me@acme.example>",
-    "a comment inside": b"From: me@(you)acme.example",
+    "a comment within the domain": b"From: me@globex.example(x).acme.example",
+    "a blank within the domain": b"From: me@globex.example .acme.example",
     "a comment before the at": b"From: you@globex.example(x)@acme.example",
+    "an address in a comment inside": b"From: me(<you@globex.example>)@acme.example",
+    "an address in a comment after the at": b"From: me@(you@globex.example)acme.example",
     "two ats": b"From: you@globex.example@acme.example",
     "a quoted local part": b'From: "you@globex.example>,"@acme.example',
     "full-width at": "From: you＠globex.example@acme.example".encode(),
