@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from delivery.mime.addresses import addresses, looks_like_addresses, tokens
 from delivery.mime.fields import Field, read_fields, skip_blank_lines
 from delivery.mime.limits import MAX_ORIGINATOR_BYTES
-from delivery.mime.words import decode_words, to_text
+from delivery.mime.words import decode_words, encoded_words, to_text
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LONE_CR = re.compile(rb"\r(?!\n)")
@@ -65,8 +65,7 @@ def _candidates(field: Field, doubts: dict[str, None]) -> dict[str, None]:
         if kind == "junk":
             plain = [text.translate({ord(c): " " for c in '"()[]'})]
             break
-        if kind == "word":
-            plain.append(_if_misleading(token))
+    plain.extend(_if_misleading(word) for word in encoded_words(text))
     found |= dict.fromkeys(looks_like_addresses("".join(plain)))
     if not found:
         doubts[f"no address in {name}"] = None

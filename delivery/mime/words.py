@@ -66,6 +66,11 @@ def decode_words(text: str) -> str:
     return _CONTROL.sub(" ", "".join(out))
 
 
+def encoded_words(text: str) -> list[str]:
+    """Every encoded word in a text, as written."""
+    return [word.source for _, _, word in _find_words(text)]
+
+
 def _find_words(text: str) -> list[tuple[int, int, _Word]]:
     """Start, end and parts of every encoded word."""
     found: list[tuple[int, int, _Word]] = []

@@ -68,6 +68,8 @@ REFUSED = {
     "encoded brackets": b"From: =?utf-8?q?=3Cyou=40globex.example=3E=2C?= <me@acme.example>",
     "an encoded list": b"From: =?utf-8?b?" + b"PHlvdUBnbG9iZXguZXhhbXBsZT4s" + b"?= <me@acme.example>",
     "an encoded word read raw": b"From: =?utf-8?q?<you@globex.example>?= <me@acme.example>",
+    "an encoded word in an open bracket": b"From: me@acme.example<=?utf-8?q?=3Cyou=40globex.example=3E?=[",
+    "an encoded word before an open comment": b"From: =?utf-8?q?=3Cyou=40globex.example=3E?=(me@acme.example",
     "all encoded": b"From: =?utf-8?q?you=40globex.example?=",
     "a source route": b"From: <@acme.example:you@globex.example>",
     "a source route to us": b"From: <@globex.example:me@acme.example>",
