@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery.mime import compose, originators, parse
@@ -90,6 +90,7 @@ def test_what_cannot_be_written_is_refused(wrong):
         make(**wrong)
 
 
+@settings(deadline=None)
 @given(
     text=st.text(
         st.characters(codec="utf-8", exclude_characters="\r\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"), max_size=200

@@ -142,6 +142,7 @@ def test_any_octets_are_read(raw):
     assert raw.find(header_block(raw)) >= 0
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_any_text_is_an_address_list_or_none(text):
     for box in addresses(text):

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery.mime import header_values, received_line
@@ -54,6 +54,7 @@ def test_a_recipient_that_is_no_path_is_left_out():
     assert "for <jö@ä.example>;".encode() in line(for_address="jö@ä.example")
 
 
+@settings(deadline=None)
 @given(helo=st.text(), protocol=st.text(), message_id=st.text(), tls=st.text(), recipient=st.text(), ip=st.text())
 def test_stays_one_field_whatever_the_client_says(helo, protocol, message_id, tls, recipient, ip):
     value = line(

@@ -5,7 +5,7 @@ import binascii
 import quopri
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery.mime.limits import ENCODING_BROKEN, ENCODING_UNKNOWN, Findings
@@ -64,6 +64,7 @@ def test_broken_bodies_are_read_as_far_as_they_go(encoding, data, expected, unce
     assert findings.defects[0] in (ENCODING_BROKEN, ENCODING_UNKNOWN)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 80))
 def test_base64_round_trip_in_lines_of_any_length(data, width):
     encoded = base64.b64encode(data)
@@ -73,6 +74,7 @@ def test_base64_round_trip_in_lines_of_any_length(data, width):
     assert findings.defects == ()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_quoted_printable_round_trip(text):
     data = text.encode()
@@ -81,6 +83,7 @@ def test_quoted_printable_round_trip(text):
     assert decode(encoded, "quoted-printable", findings) == data.replace(b"\r", b"").replace(b"\n", b"\r\n")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_uuencode_round_trip(data):
     lines = [binascii.b2a_uu(data[i : i + 45]) for i in range(0, len(data), 45)]
@@ -88,6 +91,7 @@ def test_uuencode_round_trip(data):
     assert decode(body, "x-uuencode", Findings()) == data
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["base64", "quoted-printable", "x-uuencode", "7bit", "x"]))
 def test_any_octets_are_read_without_raising(data, encoding):
     decode(data, encoding, Findings())
