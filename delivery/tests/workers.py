@@ -21,7 +21,7 @@ class Worker:
         self._log = log
         self._environment = {
             **os.environ,
-            "DATABASE_URL": _database_url(),
+            "DATABASE_URL": database_url(),
             "DATA_DIR": str(settings.DATA_DIR),
             "CREDENTIAL_KEYS": ",".join(settings.CREDENTIAL_KEYS),
             **environment,
@@ -54,7 +54,7 @@ class Worker:
         return self._log.read_text(errors="replace")
 
 
-def _database_url() -> str:
+def database_url() -> str:
     values = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{values['NAME']}"
