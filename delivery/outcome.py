@@ -75,6 +75,27 @@ def conclude(work: Work) -> Event:
         _wait_or_give_up(work, pending, now)
     else:
         _finish(message, recipients, now)
+    return _event(work, now)
+
+
+def put_off(work: Work) -> Event:
+    """Look at the message again later, whatever was wrong with concluding it; what recipients have got is kept.
+
+    After as many times as the schedule has waits it is a dead letter: something must be mended first.
+    """
+    now, message = timezone.now(), work.message
+    message.lease, message.claims, message.rung_at, message.finished_at = None, 0, None, None
+    message.status_reason = "The outcome could not be worked out; see the log."
+    message.tries += 1
+    if message.tries > len(settings.DELIVERY_RETRY_SCHEDULE):
+        message.status, message.next_attempt_at, message.finished_at = MessageStatus.DLQ, None, now
+    else:
+        message.status, message.next_attempt_at = MessageStatus.RETRYING, now + WAIT_FOR_PROVIDER
+    return _event(work, now)
+
+
+def _event(work: Work, now: datetime) -> Event:
+    message = work.message
     return events.about(
         message,
         _EVENTS[MessageStatus(message.status)],
@@ -83,7 +104,7 @@ def conclude(work: Work) -> Event:
         tries=message.tries,
         next_attempt_at=message.next_attempt_at.isoformat() if message.next_attempt_at else None,
         # Large lists are left to the rows.
-        recipients={recipient.address: str(recipient.status) for recipient in recipients[:50]},
+        recipients={recipient.address: str(recipient.status) for recipient in work.claimed.recipients[:50]},
     )
 
 

@@ -13,7 +13,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from delivery import events, rows
 from delivery.attempts import Call, Job
 from delivery.models import DeliveryLog, Event, Message, MessageStatus, Recipient, RecipientStatus
-from delivery.outcome import Work, conclude
+from delivery.outcome import Work, conclude, put_off
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,13 @@ class Page:
     def conclude(self, work: Work) -> None:
         """The message has no call open any more: work out its status and write it with this page."""
         lease = work.message.lease
-        self.concluded.append((work, lease, conclude(work)))
+        try:
+            event = conclude(work)
+        except Exception:
+            # One message's trouble must not cost its neighbours what their providers have said.
+            log.exception("outcome not concluded", message_id=str(work.message.pk))
+            event = put_off(work)
+        self.concluded.append((work, lease, event))
 
     def write(self) -> None:
         """Commit the page; afterwards `calls` holds those that may be made, and `lost` the work of those that may not.

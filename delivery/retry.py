@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+LONGEST_WAIT = 30 * 86_400
+"""Seconds between two tries at most, whatever a schedule says."""
 RETRY_AFTER_CEILING = 86_400.0
 """Seconds: no provider may put a message off for longer."""
 
@@ -19,7 +21,7 @@ def next_try(tries: int, schedule: Sequence[int], now: datetime, retry_after: fl
     """
     if tries >= len(schedule):
         return None
-    when = now + timedelta(seconds=schedule[tries] * random.uniform(0.5, 1.0))
+    when = now + timedelta(seconds=min(schedule[tries], LONGEST_WAIT) * random.uniform(0.5, 1.0))
     if retry_after is not None:
         when = max(when, now + timedelta(seconds=min(retry_after, RETRY_AFTER_CEILING)))
     return when

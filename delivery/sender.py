@@ -27,7 +27,7 @@ from delivery.outcome import Work
 from delivery.record import Page
 from providers import connections
 from providers.base import Backend, OutboundMessage, SendResult
-from providers.exceptions import Misconfigured
+from providers.exceptions import Misconfigured, TemporaryFailure
 from providers.models import Provider
 
 log = structlog.get_logger(__name__)
@@ -139,7 +139,12 @@ class Delivery:
 
     def _answered(self, work: Work, job: Job, call: Call, answer: tuple[Outcome, int], page: Page) -> None:
         outcome, duration_ms = answer
-        attempts.settle(job, call, outcome, duration_ms)
+        try:
+            attempts.settle(job, call, outcome, duration_ms)
+        except Exception:
+            log.exception("answer not understood", message_id=str(work.message.pk), attempt_id=str(call.attempt.pk))
+            outcome = TemporaryFailure("The answer was not understood.", code="internal", outcome_unknown=True)
+            attempts.settle(job, call, outcome, duration_ms)
         page.finished.append(call.attempt)
         self._note_health(call, outcome)
         self._log(work, job, call)

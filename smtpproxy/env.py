@@ -119,14 +119,14 @@ class Env:
 
         return self._read(name, [*default], parse, f"a list out of {', '.join(allowed)}")
 
-    def ints(self, name: Text, default: Iterable[Whole], *, low: Whole = 1) -> Wholes:
+    def ints(self, name: Text, default: Iterable[Whole], *, low: Whole = 1, high: Whole = 2**53) -> Wholes:
         def parse(raw: Text) -> Wholes:
             values = [int(item) for item in raw.split(",")]
-            if min(values) < low:
+            if min(values) < low or max(values) > high:
                 raise ValueError(raw)
             return values
 
-        return self._read(name, [*default], parse, f"a list of whole numbers, each at least {low}")
+        return self._read(name, [*default], parse, f"a list of whole numbers, each from {low} to {high}")
 
     def networks(self, name: Text, default: Iterable[Text] = ()) -> Texts:
         def parse(raw: Text) -> Texts:

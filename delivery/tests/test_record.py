@@ -9,8 +9,9 @@ from django.db import OperationalError, connection
 from delivery import claims, record, sender
 from delivery.models import Message, MessageStatus
 from delivery.tests.mail import accepted
-from delivery.tests.test_sender import deliver, logs, statuses
+from delivery.tests.test_sender import deliver, logs, make_due, statuses
 from providers.backends.memory import MemoryBackend
+from providers.base import SendResult
 
 pytestmark = pytest.mark.django_db
 
@@ -169,3 +170,33 @@ def test_a_long_send_renews_its_lease(acme_account, box, settings, during_the_ca
     assert message.status == MessageStatus.DELIVERED
     assert seen
     assert all(step.total_seconds() > 0 for step in seen)
+
+
+def test_a_message_that_cannot_be_concluded_costs_its_neighbours_nothing(acme_account, box, monkeypatch):
+    odd = accepted(acme_account, None, ["odd@outside.example"])
+    other = accepted(acme_account, None, ["other@outside.example"])
+    real = record.conclude
+
+    def trip(work):
+        if work.message.pk == odd.pk:
+            raise OverflowError("nobody thought of this")
+        return real(work)
+
+    monkeypatch.setattr(record, "conclude", trip)
+    deliver(odd, other)
+    assert other.status == MessageStatus.DELIVERED
+    assert odd.status == MessageStatus.RETRYING
+    assert statuses(odd) == {"odd@outside.example": "delivered"}
+    monkeypatch.undo()
+    make_due(odd)
+    deliver(odd)
+    assert odd.status == MessageStatus.DELIVERED
+    assert len(box.accepted) == 2
+
+
+def test_an_answer_nobody_understands_is_an_unknown_outcome(acme_account, box, monkeypatch):
+    message = accepted(acme_account)
+    monkeypatch.setattr(MemoryBackend, "send", lambda self, outbound: SendResult({"someone@outside.example": "yes"}))
+    deliver(message)
+    assert message.status == MessageStatus.RETRYING
+    assert logs(message) == [("primary", "unknown")]

@@ -36,3 +36,7 @@ def test_a_later_retry_after_wins_and_an_earlier_one_does_not():
 
 def test_a_retry_after_of_years_is_a_day():
     assert next_try(0, SCHEDULE, NOW, 10**12) == NOW + timedelta(days=1)
+
+
+def test_a_wait_of_ages_is_a_month():
+    assert next_try(0, [10**30], NOW, None) <= NOW + timedelta(days=30)

@@ -60,7 +60,7 @@ def test_a_value_is_read_in_its_type(env, monkeypatch, read, raw, value):
         (lambda env: env.choice("X", "a", ["a", "b"]), "c", "one of a, b"),
         (lambda env: env.choices("X", ["a"], ["a", "b"]), "a,c", "out of a, b"),
         (lambda env: env.choices("X", ["a"], ["a", "b"]), ",", "out of a, b"),
-        (lambda env: env.ints("X", [1]), "30,0", "each at least 1"),
+        (lambda env: env.ints("X", [1]), "30,0", "each from 1 to"),
         (lambda env: env.ints("X", [1]), "30;60", "a list of whole numbers"),
         (lambda env: env.networks("X"), "10.0.0.1/8", "a list of networks"),
     ],
