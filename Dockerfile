@@ -23,7 +23,9 @@ COPY providers providers
 COPY delivery delivery
 COPY relay relay
 COPY smtpproxy smtpproxy
-RUN DATA_DIR=/tmp/build python manage.py collectstatic --no-input --verbosity 0 && rm -r /tmp/build
+RUN python -m compileall -q . \
+    && DATA_DIR=/tmp/build python manage.py collectstatic --no-input --verbosity 0 \
+    && rm -r /tmp/build
 USER 10001:10001
 VOLUME /data
 # SMTP with STARTTLS, SMTP with TLS from the start, web.
