@@ -8,7 +8,7 @@ import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, BrokenBarrierError
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from django.db import close_old_connections, connections
 
@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 ACCEPT_SLOTS = 2
-QUESTIONS_PER_THREAD = 100
+MAX_WAITING = 2000  # questions; a client that waits for an answer asks no second one
 SPOOL_THREADS = 2
 
 
@@ -43,23 +43,24 @@ class Threads:
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The answer to a question that blocks on the database. Raises what it raises, or Unavailable.
 
-        A question that is given up keeps its thread until it ends; so many may wait and no more.
+        One that is given up before a thread took it is never asked; one that a thread is stuck with keeps that thread.
         """
-        if self._waiting >= self._asking * QUESTIONS_PER_THREAD:
+        if self._waiting >= MAX_WAITING:
             raise Unavailable("too many questions are waiting")
         self._waiting += 1
         context = contextvars.copy_context()
         future = asyncio.get_running_loop().run_in_executor(
             self._questions, context.run, _with_fresh_connection, question, args, kwargs
         )
-        future.add_done_callback(self._answered)
         try:
             async with asyncio.timeout(self._answer_within):
-                return await asyncio.shield(future)
+                return await future
         except TimeoutError as error:
-            if future.done():
+            if not future.cancelled():
                 raise
             raise Unavailable(f"no answer within {self._answer_within:g} s") from error
+        finally:
+            self._waiting -= 1
 
     async def on_disk(self, work: Callable[[], T]) -> T:
         """What `work` returns; it blocks on the disk."""
@@ -70,11 +71,6 @@ class Threads:
         self._disk.shutdown(wait=False, cancel_futures=True)
         ended = [_end(self.accept, self.accept_slots), _end(self._questions, self._asking)]
         return all(ended)
-
-    def _answered(self, future: asyncio.Future[Any]) -> None:
-        self._waiting -= 1
-        if not future.cancelled():
-            future.exception()  # it may come after nobody waits for it any more
 
 
 def _with_fresh_connection(question: Callable[..., T], args: tuple[object, ...], kwargs: dict[str, object]) -> T:
