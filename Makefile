@@ -45,8 +45,9 @@ bench: $(DEV) ## Measure, beside Postfix where it is installed; see docs/benchma
 
 lock: $(DEV) ## Resolve requirements/*.in anew; ARGS="-P django" upgrades one package, ARGS=-U all
 	@for name in uv base dev prod; do \
+		case $$name in dev | prod) same="--constraint requirements/base.txt" ;; *) same= ;; esac; \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-			$(ARGS) requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
+			$(ARGS) $$same requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
 	done
 
 clean: ## Remove the environment; data under var/ stays

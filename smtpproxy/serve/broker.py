@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import redis
@@ -50,7 +51,7 @@ def command(socket: Path, data: Path) -> list[str]:
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
         "loglevel": "warning",
-        "logfile": str(data / "broker.log"),
+        "logfile": str(log_file(data)),
     }
     return [binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
@@ -73,6 +74,23 @@ def prepare(socket: Path, data: Path) -> None:
         finally:
             client.close()
         socket.unlink(missing_ok=True)
+
+
+def log_file(data: Path) -> Path:
+    return data / "broker.log"
+
+
+def set_aside(data: Path) -> bool:
+    """Put what the broker has kept out of its way; False when there is nothing.
+
+    It is called when the broker cannot start, which damaged files are the likely cause of. No mail is lost with them:
+    the scheduler rings again for everything that is due (DEL-1).
+    """
+    kept = data / "appendonlydir"
+    if not kept.exists():
+        return False
+    kept.rename(data / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+    return True
 
 
 def answers(socket: Path) -> bool:

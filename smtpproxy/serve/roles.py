@@ -11,15 +11,17 @@ from django.conf import settings
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One process: its command, and how long it may take to finish what it is doing when told to stop, in seconds."""
+    """One process: its command, how long it may take to finish what it is doing when told to stop (in seconds), and
+    where it says what is wrong."""
 
     name: str
     command: list[str]
     patience: float
+    complains: str = "in the lines above"
 
 
-def broker(command: list[str]) -> Role:
-    return Role("broker", command, 10)
+def broker(command: list[str], log: Path) -> Role:
+    return Role("broker", command, 10, complains=f"in {log}")
 
 
 def roles() -> list[Role]:

@@ -7,15 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis
+import structlog
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connections
+from django.db import OperationalError, connections
 
+from providers.scrub import scrub_credentials
 from smtpproxy.serve import broker, demo, greeting, lock, ports
 from smtpproxy.serve import roles as roles_
 from smtpproxy.serve.child import Child
 from smtpproxy.serve.exceptions import CannotServe
 from smtpproxy.serve.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
 
 
 def serve(say: Callable[[str], None]) -> None:
@@ -34,13 +38,21 @@ def serve(say: Callable[[str], None]) -> None:
 def _start(supervisor: Supervisor, say: Callable[[str], None]) -> None:
     ports.check_free()
     _start_broker(supervisor)
-    call_command("migrate", interactive=False, verbosity=0)
-    first = demo.ensure()
+    first = _prepare_database()
     connections.close_all()
     if not supervisor.stopping:
         supervisor.start([Child(role, os.environ) for role in roles_.roles()], ports.Readiness())
     if not supervisor.stopping:
         say(greeting.text(first))
+
+
+def _prepare_database() -> demo.Demo | None:
+    try:
+        call_command("migrate", interactive=False, verbosity=0)
+        return demo.ensure()
+    except OperationalError as error:
+        reason = scrub_credentials(str(error).strip().splitlines()[0])
+        raise CannotServe(f"The database at DATABASE_URL cannot be used: {reason}") from None
 
 
 def _start_broker(supervisor: Supervisor) -> None:
@@ -49,8 +61,14 @@ def _start_broker(supervisor: Supervisor) -> None:
         return
     socket, data = Path(settings.EMBEDDED_SOCKET), Path(settings.DATA_DIR) / "broker"
     broker.prepare(socket, data)
-    role = roles_.broker(broker.command(socket, data))
-    supervisor.start([Child(role, os.environ)], lambda: broker.answers(socket))
+    role = roles_.broker(broker.command(socket, data), broker.log_file(data))
+    try:
+        supervisor.start([Child(role, os.environ)], lambda: broker.answers(socket))
+    except CannotServe:
+        if not broker.set_aside(data):
+            raise
+        log.warning("broker started anew; what it could not read is set aside", folder=str(data))
+        supervisor.start([Child(role, os.environ)], lambda: broker.answers(socket))
 
 
 def _check_broker() -> None:

@@ -43,11 +43,12 @@ class Supervisor:
             self._running.append(child)
         deadline = time.monotonic() + START_TIMEOUT
         while not self.stopping and not ready():
-            dead = [child.role.name for child in children if not child.alive]
-            if dead:
-                raise CannotServe(f"The {dead[0]} process ended while starting; its last lines above say why.")
+            for child in children:
+                if not child.alive:
+                    self._running.remove(child)
+                    raise CannotServe(f"The {child.role.name} ended while starting; why is {child.role.complains}.")
             if time.monotonic() > deadline:
-                raise CannotServe(f"Not ready after {START_TIMEOUT:.0f} s; the lines above say what is missing.")
+                raise CannotServe(f"Not ready after {START_TIMEOUT:.0f} s; what is missing is in the lines above.")
             time.sleep(TICK)
 
     def watch(self) -> None:

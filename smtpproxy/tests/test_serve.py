@@ -189,3 +189,25 @@ def test_a_broker_left_behind_is_ended_and_replaced(tmp_path):
         one.start()
         assert left.wait(1) is not None
         assert without_trace(_send(one, "python3")[1]) == GREETING
+
+
+def test_a_broker_whose_files_are_damaged_starts_anew(tmp_path):
+    with installation(tmp_path / "data") as one:
+        one.start()
+        assert one.stop() == 0
+        [kept] = (one.data / "broker" / "appendonlydir").glob("*.incr.aof")
+        kept.write_bytes(b"*3\r\nnonsense\r\n" * 100)
+        one.start()
+        assert list((one.data / "broker").glob("damaged-*"))
+        assert without_trace(_send(one, "python3")[1]) == GREETING
+
+
+def test_a_database_that_does_not_answer_is_named(tmp_path):
+    url = f"postgres://me:hunter2@127.0.0.1:{services.free_port()}/x"
+    with installation(tmp_path / "data", DATABASE_URL=url) as one:
+        run = one.manage("serve")
+        assert run.returncode == 1
+        assert "The database at DATABASE_URL cannot be used: " in run.stderr
+        assert "Traceback" not in run.stderr
+        assert "hunter2" not in run.stdout + run.stderr
+        assert one.processes() == {}
