@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -20,7 +21,7 @@ from relay.limits import AuthFailures, ConnectionLimits
 from relay.protocol import SMTPProtocol
 from relay.site import Site
 from relay.sockets import Door, peer_address
-from relay.threads import Threads
+from relay.threads import Threads, with_fresh_connection
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ class Listener:
         threads = Threads(database_threads, AUTH_TIMEOUT)
         domain = domain or Domain()
         batcher = Batcher(
-            domain.accept,
+            partial(with_fresh_connection, domain.accept),
             threads.accept,
             slots=threads.accept_slots,
             timeout=accept_timeout,

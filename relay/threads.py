@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Barrier, BrokenBarrierError
 from typing import ParamSpec, TypeVar
 
@@ -50,7 +51,7 @@ class Threads:
         self._waiting += 1
         context = contextvars.copy_context()
         future = asyncio.get_running_loop().run_in_executor(
-            self._questions, context.run, _with_fresh_connection, question, args, kwargs
+            self._questions, context.run, partial(with_fresh_connection, question, *args, **kwargs)
         )
         try:
             async with asyncio.timeout(self._answer_within):
@@ -73,10 +74,11 @@ class Threads:
         return all(ended)
 
 
-def _with_fresh_connection(question: Callable[..., T], args: tuple[object, ...], kwargs: dict[str, object]) -> T:
+def with_fresh_connection(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` returns, on a database connection that works; a broken one is made anew the next time."""
     close_old_connections()
     try:
-        return question(*args, **kwargs)
+        return work(*args, **kwargs)
     finally:
         close_old_connections()
 

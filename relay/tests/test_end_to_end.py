@@ -157,3 +157,19 @@ def test_fifty_clients_at_once_lose_nothing(acme, start):
     if connection.vendor == "postgresql":  # SQLite in memory, as tests have it, locks whole tables and waits for none
         assert len(ids) == 300
     assert set(Message.objects.values_list("pk", flat=True)) == ids
+
+
+def test_a_database_connection_that_broke_is_made_anew(acme_account, start):
+    """ACC-2: one restart of the database must not end acceptance."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no connections that break")
+    with signed_in(start()) as client:
+        assert client.message(LETTER.removesuffix(b".\r\n")).startswith("250")
+        for _ in range(3):
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            assert client.message(LETTER.removesuffix(b".\r\n")).startswith("250")
+    assert Message.objects.count() == 4
