@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -49,14 +49,30 @@ class ReadOnlyInline(RoleInline):
     formset = FirstRows
     can_delete = False
 
+    order = "-pk"
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).order_by("pk")
+        return super().get_queryset(request).order_by(self.order)
 
 
-class RecipientInline(ReadOnlyInline):
+class ReplyMixin:
+    """What the provider said of a recipient, whether it was a yes or a no."""
+
+    @admin.display(description="reply code")
+    def reply_code(self, row: Recipient) -> str:
+        return row.error_code
+
+    @admin.display(description="reply")
+    def reply(self, row: Recipient) -> str:
+        return row.error_text
+
+
+class RecipientInline(ReplyMixin, ReadOnlyInline):
     model = Recipient
     area = Area.MESSAGES
-    fields = ("address", "status", "provider_message_id", "error_code", "error_text", "delivered_at", "updated_at")
+    order = "pk"
+    fields = ("address", "status", "provider_message_id", "reply_code", "reply", "delivered_at", "updated_at")
+    readonly_fields = ("reply_code", "reply")
     verbose_name_plural = f"Recipients (first {FirstRows.most})"
 
 
@@ -73,7 +89,7 @@ class DeliveryLogInline(ReadOnlyInline):
         "error_text",
         "duration_ms",
     )
-    verbose_name_plural = f"Delivery logs (first {FirstRows.most})"
+    verbose_name_plural = f"Delivery logs (newest {FirstRows.most})"
     show_change_link = True
 
 
@@ -81,7 +97,7 @@ class EventInline(ReadOnlyInline):
     model = Event
     area = Area.LOGS
     fields = ("occurred_at", "type", "data")
-    verbose_name_plural = f"Events (first {FirstRows.most})"
+    verbose_name_plural = f"Events (newest {FirstRows.most})"
 
 
 class DeadLetterFilter(admin.SimpleListFilter):
@@ -95,6 +111,23 @@ class DeadLetterFilter(admin.SimpleListFilter):
         return queryset.filter(status__in=DEAD_LETTERS) if self.value() == "yes" else queryset
 
 
+class OccurringFilter(admin.ChoicesFieldListFilter):
+    """A filter by choices without those that nothing sets yet."""
+
+    not_yet = frozenset({"scheduled", "confirmed", "bounced", "complained", "suppressed", "opened", "clicked"})
+    not_yet |= {"unsubscribed", "deferred"}
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        names = [None, *(name for name, _ in self.field.flatchoices)]
+        for name, choice in zip(names, super().choices(changelist), strict=False):
+            if name not in self.not_yet:
+                yield choice
+
+
+class RecipientStatusFilter(OccurringFilter):
+    not_yet = OccurringFilter.not_yet - {"deferred"}
+
+
 def _as_uuid(text: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(text)
@@ -106,7 +139,12 @@ def _as_uuid(text: str) -> uuid.UUID | None:
 class MessageAdmin(ReadOnlyAdmin):
     area = Area.MESSAGES
     list_display = ("accepted_at", "status", "account", "mail_from", "subject", "recipient_count", "size")
-    list_filter = (DeadLetterFilter, "status", ("account", VisibleRelatedFilter), "source", "has_attachments")
+    list_filter = (
+        DeadLetterFilter,
+        ("status", OccurringFilter),
+        ("account", VisibleRelatedFilter),
+        "has_attachments",
+    )
     list_select_related = ("account",)
     search_fields = ("subject",)  # what is searched is in get_search_results
     search_help_text = "Id, Message-ID in angle brackets, an address of sender or recipient, or words of the subject."
@@ -159,7 +197,7 @@ class MessageAdmin(ReadOnlyAdmin):
             outcome = act([row.pk for row in rows], actor=signed_in(request))
             changed = [row for row in rows if row.pk not in outcome.refused]
             audit.record_each(signed_in(request), f"message.{done}", changed, client_ip(request))
-        self.message_user(request, f"{outcome.changed} of {len(rows)} messages {done}.")
+        self.message_user(request, f"{_counted(outcome.changed, len(rows))} {done}.")
         for reason, count in Counter(outcome.refused.values()).most_common():
             self.message_user(request, f"{count} not: {reason}", messages.WARNING)
 
@@ -178,6 +216,12 @@ class MessageAdmin(ReadOnlyAdmin):
     @admin.action(description="Cancel", permissions=["act"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
         self._control(request, queryset, control.cancel, "cancelled")
+
+
+def _counted(changed: int, asked: int) -> str:
+    """ "1 message", "3 messages", or "2 of 3 messages"."""
+    noun = "message" if asked == 1 else "messages"
+    return f"{changed} {noun}" if changed == asked else f"{changed} of {asked} {noun}"
 
 
 class OfMessageAdmin(ReadOnlyAdmin):
@@ -210,18 +254,19 @@ class OfMessageAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Recipient)
-class RecipientAdmin(OfMessageAdmin):
+class RecipientAdmin(ReplyMixin, OfMessageAdmin):
     area = Area.MESSAGES
-    list_display = ("address", "status", "message_id", "provider_message_id", "error_code", "updated_at")
-    list_filter = ("status",)
+    ordering = ("-id",)
+    list_display = ("address", "status", "message_id", "provider_message_id", "reply_code", "updated_at")
+    list_filter = (("status", RecipientStatusFilter),)
     search_fields = ("=address", "=provider_message_id")
     fields = (
         "message_id",
         "address",
         "status",
         "provider_message_id",
-        "error_code",
-        "error_text",
+        "reply_code",
+        "reply",
         "delivered_at",
         "updated_at",
     )
@@ -285,12 +330,13 @@ class DeliveryLogAdmin(OfMessageAdmin):
 @admin.register(Event)
 class EventAdmin(OfMessageAdmin):
     area = Area.LOGS
+    ordering = ("-id",)
     list_display = ("occurred_at", "type", "message_id", "data_told")
     search_fields = ("=provider_event_id",)
     search_help_text = "Id of the message or event, or the provider's event id."
     fields = ("id", "message_id", "type", "occurred_at", "provider_event_id", "data_told")
 
-    list_filter = ("type",)
+    list_filter = (("type", OccurringFilter),)
 
     @admin.display(description="data")
     def data_told(self, event: Event) -> str:

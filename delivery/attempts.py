@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TypeAlias
 
 import structlog
+from django.db import DatabaseError
 from django.utils import timezone
 
 from accounts.ids import uuid7
@@ -18,6 +21,7 @@ from providers import base, connections
 from providers.base import Backend, OutboundMessage, SendResult
 from providers.exceptions import (
     Misconfigured,
+    Paused,
     PermanentFailure,
     ProviderError,
     TemporaryFailure,
@@ -31,17 +35,23 @@ log = structlog.get_logger(__name__)
 UNREADABLE = "parse_timeout"
 """Code of a failure to take a message apart in time, for providers that do not take it whole."""
 
+_UNFIT = re.compile(r"[\x00\ud800-\udfff]")
+
 Outcome: TypeAlias = SendResult | ProviderError
 
 
 @dataclass(slots=True)
 class Call:
-    """One call: its attempt row is committed before `backend.send(outbound)` begins."""
+    """One call: its attempt row is committed before `backend.send(outbound)` begins.
+
+    `probing` calls are made though the provider has a pause, to see whether it is back.
+    """
 
     provider: Provider
     backend: Backend
     outbound: OutboundMessage
     attempt: DeliveryLog
+    probing: bool = False
 
 
 @dataclass(slots=True)
@@ -49,8 +59,9 @@ class Job:
     """Some recipients of one message on their way through their candidates, one call after the other.
 
     `failures` are those of this claim, newest last. `key` is the idempotency key of an earlier attempt whose answer
-    was lost, for the first candidate only. `skipped` is True when a candidate was passed over as unhealthy. `waiting`
-    is True while nothing has happened that uses up a retry (RET-6).
+    was lost, for the first candidate only; while it is set the outcome of that attempt stays unknown. `until` is when
+    the first of the candidates passed over as unhealthy may be asked again, None when none was. `waiting` is True
+    while nothing has happened that uses up a retry (RET-6).
     """
 
     message: Message
@@ -61,7 +72,7 @@ class Job:
     failures: list[ProviderError] = field(default_factory=list)
     retry_after: float | None = None
     schedule: Sequence[int] | None = None
-    skipped: bool = False
+    until: datetime | None = None
     waiting: bool = True
 
     def part(self, addresses: Sequence[str]) -> Job:
@@ -75,19 +86,24 @@ class Job:
         )
 
     @property
+    def skipped(self) -> bool:
+        """Whether a candidate was passed over as unhealthy."""
+        return self.until is not None
+
+    @property
     def outcome_unknown(self) -> bool:
-        """Whether the last call ended without anybody knowing if the provider took the message."""
+        """Whether nobody knows if a provider took the message: its answer was lost, now or earlier."""
         last = self.failures[-1] if self.failures else None
-        return isinstance(last, TemporaryFailure) and last.outcome_unknown
+        return self.key is not None or (isinstance(last, TemporaryFailure) and last.outcome_unknown)
 
     @property
     def asks_again_safely(self) -> bool:
-        """Whether the last provider recognises the same key when it is tried again."""
-        return self.last is not None and self.last.backend.idempotent
+        """Whether the provider that may have taken the message recognises the same key when it is asked again."""
+        return self.key is not None or (self.last is not None and self.last.backend.idempotent)
 
 
-def next_provider(job: Job, *, hold_unknown: bool) -> tuple[Provider, Backend] | None:
-    """The candidate for the job's next call, None when there is none to be made in this claim.
+def next_provider(job: Job, *, hold_unknown: bool) -> tuple[Provider, Backend, bool] | None:
+    """The candidate for the job's next call, and whether that call is a probe; None when there is none in this claim.
 
     After an unknown outcome another provider would risk a duplicate: not where the tenant wants such mail held, nor
     where the same provider recognises the same key when it is tried again (DEL-5).
@@ -95,25 +111,30 @@ def next_provider(job: Job, *, hold_unknown: bool) -> tuple[Provider, Backend] |
     if job.failures:
         if not passes_on(job.failures[-1]):
             return None
-        if job.outcome_unknown and (hold_unknown or job.asks_again_safely):
+        if job.outcome_unknown and (hold_unknown or (job.key is None and job.asks_again_safely)):
             return None
         job.key = None
-    now = timezone.now()
     while job.candidates:
         provider = job.candidates.pop(0)
-        if provider.unhealthy_until is not None and provider.unhealthy_until > now:
-            job.skipped = True
+        resting = provider.unhealthy_until
+        if not connections.may_call(provider):
+            job.until = min(filter(None, (job.until, provider.unhealthy_until)), default=None)
             continue
         try:
             backend = connections.backend_for(provider)
         except Misconfigured as failure:
-            connections.mark_unhealthy(provider, failure.text)
+            connections.note_misconfigured(provider, failure.text)
             job.failures.append(failure)
             continue
         if job.schedule is None:
             job.schedule = provider.retry_schedule
-        return provider, backend
+        return provider, backend, resting is not None
     return None
+
+
+def clean(text: str, length: int) -> str:
+    """What a provider has said, fit for every database: no NUL and no half of a surrogate pair."""
+    return _UNFIT.sub("\ufffd", text)[:length]
 
 
 def passes_on(failure: ProviderError) -> bool:
@@ -121,7 +142,7 @@ def passes_on(failure: ProviderError) -> bool:
     return not isinstance(failure, PermanentFailure) or isinstance(failure, TooLarge | Unsupported)
 
 
-def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMessage) -> Call:
+def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMessage, *, probing: bool = False) -> Call:
     """The job's next call with its attempt row, which is yet to be written."""
     job.message.attempts += 1
     key = job.key or uuid7()
@@ -137,10 +158,10 @@ def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMess
         attempt_number=job.message.attempts,
         idempotency_key=key,
         recipients=list(addresses),
-        lost=list(backend.lost(outbound)),
+        lost=[clean(text, 500) for text in backend.lost(outbound)],
         created_at=timezone.now(),
     )
-    job.last = Call(provider, backend, outbound, attempt)
+    job.last = Call(provider, backend, outbound, attempt, probing)
     return job.last
 
 
@@ -149,8 +170,12 @@ def not_begun(job: Job, error: Exception) -> None:
 
     Nothing was sent, so no attempt is written.
     """
+    failure: ProviderError
     if isinstance(error, ProviderError):
         failure = error
+    elif isinstance(error, DatabaseError):
+        log.error("call could not be prepared", message_id=str(job.message.pk), exc_info=error)
+        failure = Paused("Our database did not answer.", code="database")
     elif isinstance(error, DeadlineExceeded):
         log.error("message not readable in time", message_id=str(job.message.pk))
         failure = Unsupported("The message could not be taken apart in time.", code=UNREADABLE)
@@ -159,12 +184,13 @@ def not_begun(job: Job, error: Exception) -> None:
         text = f"The message could not be prepared for this provider ({type(error).__name__})."
         failure = TemporaryFailure(text, code="internal")
     job.failures.append(failure)
-    if not isinstance(failure, Misconfigured | TooLarge | Unsupported):
+    if not isinstance(failure, Misconfigured | Paused | TooLarge | Unsupported):
         job.waiting = False
     now = timezone.now()
     for recipient in job.recipients:
-        recipient.status = RecipientStatus.DEFERRED if passes_on(failure) else RecipientStatus.FAILED
-        recipient.error_code, recipient.error_text = failure.code[:64], failure.text[:1000]
+        if job.key is None:
+            recipient.status = RecipientStatus.DEFERRED if passes_on(failure) else RecipientStatus.FAILED
+        recipient.error_code, recipient.error_text = clean(failure.code, 64), clean(failure.text, 1000)
         recipient.updated_at = now
 
 
@@ -173,6 +199,9 @@ def make(call: Call) -> tuple[Outcome, int]:
     every failure is an outcome, and an unknown one is temporary."""
     started = time.monotonic()
     outcome: Outcome
+    if connections.paused(call.provider) and not call.probing:
+        # It fell silent while this call waited for a thread.
+        return Paused("Not called: the service does not answer.", code="paused"), 0
     try:
         outcome = call.backend.send(call.outbound)
     except ProviderError as failure:
@@ -183,6 +212,11 @@ def make(call: Call) -> tuple[Outcome, int]:
             f"The {call.provider.type} backend failed ({type(error).__name__}).", code="internal", outcome_unknown=True
         )
     return outcome, round((time.monotonic() - started) * 1000)
+
+
+def is_silence(failure: TemporaryFailure) -> bool:
+    """Whether the service itself did not answer or broke down, whatever message it was called for (PRV-10)."""
+    return failure.code != "internal" and (failure.status_code is None or failure.status_code >= 500)
 
 
 def settle(job: Job, call: Call, outcome: Outcome, duration_ms: int) -> None:
@@ -207,18 +241,22 @@ _NO_RESULT = base.RecipientResult(base.RecipientStatus.DEFERRED, code="no_result
 def _settle_result(job: Job, call: Call, result: SendResult) -> None:
     attempt = call.attempt
     job.waiting = False
-    attempt.provider_message_id = result.provider_message_id[:255]
+    attempt.provider_message_id = clean(result.provider_message_id, 255)
     attempt.response_code = result.status_code
     for recipient in job.recipients:
         one = result.recipients.get(recipient.address, _NO_RESULT)
         recipient.status = _STATUS[one.status]
         recipient.provider_id = call.provider.pk
-        recipient.provider_message_id = one.provider_message_id[:255]
-        recipient.error_code, recipient.error_text = one.code[:64], one.text[:1000]
+        recipient.provider_message_id = clean(one.provider_message_id, 255)
+        recipient.error_code, recipient.error_text = clean(one.code, 64), clean(one.text, 1000)
         recipient.updated_at = attempt.finished_at or timezone.now()
         if recipient.status == RecipientStatus.DELIVERED:
             recipient.delivered_at = attempt.finished_at
-        told = {"status": one.status.value, "code": one.code, "provider_message_id": one.provider_message_id}
+        told = {
+            "status": one.status.value,
+            "code": recipient.error_code,
+            "provider_message_id": recipient.provider_message_id,
+        }
         attempt.results[recipient.address] = {key: value for key, value in told.items() if value}
     attempt.status = _status_of({recipient.status for recipient in job.recipients})
     refused = next((r for r in job.recipients if r.status != RecipientStatus.DELIVERED), None)
@@ -239,12 +277,14 @@ def _settle_failure(job: Job, attempt: DeliveryLog, failure: ProviderError) -> N
     hiccup = any(isinstance(earlier, TemporaryFailure) for earlier in job.failures)
     job.failures.append(failure)
     final = isinstance(failure, PermanentFailure) and not passes_on(failure) and not hiccup
-    if not isinstance(failure, Misconfigured | TooLarge | Unsupported):
+    if not isinstance(failure, Misconfigured | Paused | TooLarge | Unsupported):
         job.waiting = False
+    if isinstance(failure, PermanentFailure):
+        job.key = None  # the provider has answered after all
     if failure.retry_after is not None:
         job.retry_after = max(failure.retry_after, job.retry_after or 0)
     attempt.response_code = failure.status_code
-    attempt.error_code, attempt.error_text = failure.code[:64], failure.text[:1000]
+    attempt.error_code, attempt.error_text = clean(failure.code, 64), clean(failure.text, 1000)
     status = RecipientStatus.FAILED if final else RecipientStatus.DEFERRED
     if job.outcome_unknown:
         attempt.status, status = DeliveryLog.Status.UNKNOWN, RecipientStatus.UNKNOWN

@@ -75,6 +75,8 @@ def claim(ids: Sequence[uuid.UUID]) -> list[Claimed]:
     if len(messages) < len(ids):
         _log_missing(ids, {message.pk for message in messages})
     poisoned = [message for message in messages if message.claims > settings.DELIVERY_MAX_CLAIMS]
+    if poisoned:
+        _mark_lost_attempts(poisoned)
     for message in poisoned:
         park(message, "poison", f"Claimed {message.claims - 1} times without an outcome.")
     return _with_recipients([message for message in messages if message not in poisoned])
@@ -157,6 +159,7 @@ def park(message: Message, code: str, reason: str, status: MessageStatus = Messa
             next_attempt_at=None,
             lease=None,
             claims=0,
+            attempts=message.attempts,
             finished_at=now,
         )
         if not held:

@@ -98,7 +98,10 @@ def cancel(ids: Iterable[uuid.UUID], *, actor: User | None) -> Outcome:
 
 
 def _name(actor: User | None) -> str:
-    return actor.email if actor is not None else "the system"
+    """Who acted, as the tenant may read it; which operator it was is in the audit."""
+    if actor is None:
+        return "the system"
+    return "the platform operator" if actor.is_superuser else actor.email
 
 
 def _expect(message: Message, statuses: Collection[str]) -> None:

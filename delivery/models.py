@@ -26,7 +26,7 @@ class MessageStatus(models.TextChoices):
     REJECTED = "rejected"
     DISCARDED = "discarded"
     CANCELLED = "cancelled"
-    DLQ = "dlq"
+    DLQ = "dlq", "Dead letter"
     STORAGE_ERROR = "storage_error"
     ENQUEUE_FAILED = "enqueue_failed"
 
@@ -71,7 +71,7 @@ class Message(models.Model):
     message_id_header = models.CharField("Message-ID", max_length=500, blank=True)
     size = models.PositiveBigIntegerField(help_text="Octets as stored.")
     recipient_count = models.PositiveIntegerField()
-    has_attachments = models.BooleanField(default=False, help_text="Guessed from Content-Type at acceptance (QUE-5).")
+    has_attachments = models.BooleanField(default=False, help_text="Guessed from Content-Type at acceptance.")
     smtputf8 = models.BooleanField("SMTPUTF8", default=False)
     store_key = models.CharField(max_length=255)
     client_ip = models.GenericIPAddressField(null=True, blank=True)
@@ -179,7 +179,7 @@ class DeliveryLog(models.Model):
         PARTIAL = "partial"
         FAILED = "failed"
         RETRYING = "retrying"
-        DLQ = "dlq"
+        DLQ = "dlq", "Dead letter"
         UNKNOWN = "unknown"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,7 +27,8 @@ from delivery.models import (
 from providers.exceptions import PermanentFailure
 
 WAIT_FOR_PROVIDER = timedelta(seconds=60)
-"""How long a message that only waits for a provider is left alone (RET-6)."""
+"""About how long a message that only waits for a provider is left alone (RET-6)."""
+LONGEST_WAIT = timedelta(minutes=10)
 REJECTED_BY_RULE = "rejected_by_rule"
 DISCARDED_BY_RULE = "discarded_by_rule"
 
@@ -51,31 +53,37 @@ _SERVED = (
 @dataclass(slots=True)
 class Work:
     """One claimed message with its jobs. `hold` says why recipients without a job wait for a person, `problem` what
-    went wrong with us before any provider was called."""
+    went wrong with us before any provider was called; our own `hiccup` uses up no try."""
 
     claimed: Claimed
     jobs: list[Job] = field(default_factory=list)
     hold: str = ""
     problem: str = ""
+    hiccup: bool = False
 
     @property
     def message(self) -> Message:
         return self.claimed.message
 
 
-def conclude(work: Work) -> Event:
-    """Set the message's status, reason and next time from its recipients; returns the event that tells of it."""
+def conclude(work: Work) -> Event | None:
+    """Set the message's status, reason and next time from its recipients; returns the event that tells of it.
+
+    No event when nothing has happened since the last one: the message still waits for the same reason.
+    """
     now = timezone.now()
     for job in work.jobs:
         _give_up_permanently(job)
     message, recipients = work.message, work.claimed.recipients
+    before, tries = message.status_reason, message.tries
     pending = [recipient for recipient in recipients if recipient.status in PENDING_STATUSES]
     message.lease, message.claims, message.rung_at = None, 0, None
     if pending:
         _wait_or_give_up(work, pending, now)
     else:
         _finish(message, recipients, now)
-    return _event(work, now)
+    waits_on = message.status == MessageStatus.RETRYING and message.tries == tries and message.status_reason == before
+    return None if waits_on and before else _event(work, now)
 
 
 def put_off(work: Work) -> Event:
@@ -141,6 +149,8 @@ def _wait_or_give_up(work: Work, pending: Sequence[Recipient], now: datetime) ->
         _dead_letter(work, pending, now, UNREADABLE, unreadable)
     elif _must_hold_unknown(work):
         _hold(work.message, "The provider's answer was lost; it may have taken the message. Release sends it again.")
+    elif work.hiccup:
+        _put_off(work.message, work.problem, now + WAIT_FOR_PROVIDER)
     elif work.problem:
         _retry(work, pending, now, [retry.next_try(work.message.tries, settings.DELIVERY_RETRY_SCHEDULE, now, None)])
     elif any(not job.waiting for job in open_jobs):
@@ -167,7 +177,8 @@ def _must_hold_unknown(work: Work) -> bool:
     """DEL-5: the tenant wants a person to decide, and no provider would recognise a second call."""
     if work.message.tenant.unknown_outcome != Tenant.UnknownOutcome.HOLD:
         return False
-    return any(job.outcome_unknown and not job.asks_again_safely for job in work.jobs)
+    exhausted = work.message.tries >= len(settings.DELIVERY_RETRY_SCHEDULE)
+    return any(job.outcome_unknown and (exhausted or not job.asks_again_safely) for job in work.jobs)
 
 
 def _hold(message: Message, reason: str) -> None:
@@ -184,9 +195,17 @@ def _wait_for_provider(work: Work, pending: Sequence[Recipient], now: datetime) 
     if now - since > timedelta(seconds=settings.DELIVERY_MAX_AGE):
         _dead_letter(work, pending, now, "too_old", f"Given up by age. {reason}")
         return
+    back = min((job.until for job in work.jobs if job.until is not None), default=now)
+    # Not all at the same moment: one of them probes, and the others would only find it still at it.
+    soonest = max(back, now + WAIT_FOR_PROVIDER / 2) + random.random() * WAIT_FOR_PROVIDER
+    _put_off(message, reason, min(soonest, now + LONGEST_WAIT))
+
+
+def _put_off(message: Message, reason: str, until: datetime) -> None:
+    """Look again later; no try is used up."""
     message.status = MessageStatus.RETRYING
     message.status_reason = reason[:500]
-    message.next_attempt_at = now + WAIT_FOR_PROVIDER
+    message.next_attempt_at = until
 
 
 def _retry(work: Work, pending: Sequence[Recipient], now: datetime, times: Sequence[datetime | None]) -> None:

@@ -77,13 +77,19 @@ def _after_lost_answers(work: Work, table: routing.Table) -> list[Recipient]:
         if provider is None or not set(attempt.recipients) <= set(unknown):
             continue
         recipients = [unknown.pop(address) for address in attempt.recipients]
-        others = [candidate for candidate in table.defaults if candidate.pk != provider.pk]
+        # Only this provider can say what became of that attempt. Another one may serve these recipients where the
+        # tenant would rather have a message twice than wait.
+        others = [] if _holds_unknown(claimed) else [other for other in table.defaults if other.pk != provider.pk]
         work.jobs.append(Job(work.message, recipients, [provider, *others], key=attempt.idempotency_key))
     asked_again = {recipient.address for job in work.jobs for recipient in job.recipients}
-    if unknown and claimed.message.tenant.unknown_outcome == Tenant.UnknownOutcome.HOLD:
+    if unknown and _holds_unknown(claimed):
         work.hold = HOLD_UNKNOWN
         asked_again |= set(unknown)
     return [recipient for recipient in claimed.pending if recipient.address not in asked_again]
+
+
+def _holds_unknown(claimed: Claimed) -> bool:
+    return claimed.message.tenant.unknown_outcome == Tenant.UnknownOutcome.HOLD
 
 
 def _recognising(attempt: DeliveryLog) -> Provider | None:

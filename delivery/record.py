@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from delivery import events, rows
@@ -17,10 +18,21 @@ from delivery.outcome import Work, conclude, put_off
 
 log = structlog.get_logger(__name__)
 
-WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds before each further try to write: what a provider has said must not be lost to a database that restarts."""
+PATIENCE = 0.75
+"""The part of a lease for which an outcome is tried to be written; the task's time limit comes soon after."""
+LONGEST_PAUSE = 10.0
+"""Seconds between two tries to write while the database is away, at most."""
 
-_ATTEMPT = ("status", "results", "provider_message_id", "response_code", "error_code", "error_text", "duration_ms")
+_ATTEMPT = (
+    "provider",
+    "status",
+    "results",
+    "provider_message_id",
+    "response_code",
+    "error_code",
+    "error_text",
+    "duration_ms",
+)
 _RECIPIENT = ("status", "provider", "provider_message_id", "error_code", "error_text", "delivered_at", "updated_at")
 _MESSAGE = (
     "status",
@@ -43,12 +55,13 @@ class Page:
     finished: list[DeliveryLog] = field(default_factory=list)
     under_way: list[Work] = field(default_factory=list)
     recipients: list[Recipient] = field(default_factory=list)
-    concluded: list[tuple[Work, uuid.UUID | None, Event]] = field(default_factory=list)
+    concluded: list[tuple[Work, uuid.UUID | None, Event | None]] = field(default_factory=list)
     lost: list[Work] = field(default_factory=list)
 
     def conclude(self, work: Work) -> None:
         """The message has no call open any more: work out its status and write it with this page."""
         lease = work.message.lease
+        event: Event | None
         try:
             event = conclude(work)
         except Exception:
@@ -65,21 +78,71 @@ class Page:
         """
         if not (self.calls or self.finished or self.concluded):
             return
-        for pause in (*WAITS, None):
+        deadline = time.monotonic() + settings.DELIVERY_LEASE * PATIENCE
+        pause = 0.5
+        while True:
             try:
                 with transaction.atomic():
                     held = self._held()
                     self._write(held)
+                break
             except (OperationalError, InterfaceError) as error:
-                if pause is None:
+                # What providers have said must not be lost to a database that restarts; calls can wait for theirs.
+                if not self.finished or time.monotonic() + pause > deadline:
                     raise
                 log.error("outcome not written, trying again", error=f"{type(error).__name__}: {error}")
                 connection.close()
                 time.sleep(pause)
-            else:
-                break
+                pause = min(pause * 2, LONGEST_PAUSE)
+            except Exception:
+                log.exception("step not written as a whole")
+                self._write_apart()
+                return
         self.lost = [work for work, _, _ in self.calls if work.message.pk not in held]
         self.calls = [begun for begun in self.calls if begun[0].message.pk in held]
+        _announce([work for work, _, _ in self.concluded if work.message.pk in held])
+
+    def _write_apart(self) -> None:
+        """Message by message, so that one which the database refuses costs its neighbours nothing."""
+        parts: dict[uuid.UUID, Page] = {}
+        for begun in self.calls:
+            parts.setdefault(begun[0].message.pk, Page()).calls.append(begun)
+        for work in self.under_way:
+            parts.setdefault(work.message.pk, Page()).under_way.append(work)
+        for done in self.concluded:
+            parts.setdefault(done[0].message.pk, Page()).concluded.append(done)
+        for attempt in self.finished:
+            parts.setdefault(attempt.message_id, Page()).finished.append(attempt)
+        for recipient in self.recipients:
+            parts.setdefault(recipient.message_id, Page()).recipients.append(recipient)
+        self.calls, self.lost = [], []
+        for message_id, part in parts.items():
+            if len(parts) > 1:
+                part.write()
+            else:
+                part._write_without_provider(message_id)
+            self.calls.extend(part.calls)
+            self.lost.extend(part.lost)
+
+    def _write_without_provider(self, message_id: uuid.UUID) -> None:
+        """The last try for one message: its provider may have been deleted while it was called. When that was not it,
+        the attempt stays `sending`, which the next claim finds (DEL-5)."""
+        attempts = [*self.finished, *(call.attempt for _, _, call in self.calls)]
+        attempts += [job.last.attempt for work, _, _ in self.concluded for job in work.jobs if job.last is not None]
+        for attempt in attempts:
+            attempt.provider_id = None
+        recipients = [*self.recipients, *(r for work, _, _ in self.concluded for r in work.claimed.pending)]
+        for recipient in recipients:
+            recipient.provider_id = None
+        try:
+            with transaction.atomic():
+                held = self._held()
+                self._write(held)
+        except Exception:
+            log.exception("outcome not written", message_id=str(message_id))
+            held = set()
+        self.lost = [work for work, _, _ in self.calls]
+        self.calls = []
         _announce([work for work, _, _ in self.concluded if work.message.pk in held])
 
     def _held(self) -> set[uuid.UUID]:
@@ -110,7 +173,7 @@ class Page:
         rows.update_each(list(finished.values()), (*_ATTEMPT, "finished_at"))
         rows.update_each(list(recipients.values()), _RECIPIENT)
         rows.update_each([work.message for work, _ in concluded], _MESSAGE)
-        events.record(event for _, event in concluded)
+        events.record(event for _, event in concluded if event is not None)
 
 
 def _announce(concluded: Sequence[Work]) -> None:

@@ -27,7 +27,7 @@ from delivery.outcome import Work
 from delivery.record import Page
 from providers import connections
 from providers.base import Backend, OutboundMessage, SendResult
-from providers.exceptions import Misconfigured, TemporaryFailure
+from providers.exceptions import Misconfigured, PermanentFailure, TemporaryFailure
 from providers.models import Provider
 
 log = structlog.get_logger(__name__)
@@ -131,7 +131,8 @@ class Delivery:
         except Exception as error:
             # Nothing is known to be wrong with the message: it is tried again (and in the end given up).
             log.exception("message could not be prepared", message_id=str(message.pk))
-            work = Work(claimed, problem=f"The message could not be prepared ({type(error).__name__}).")
+            text = f"The message could not be prepared ({type(error).__name__})."
+            work = Work(claimed, problem=text, hiccup=isinstance(error, DatabaseError))
         self.calls_open[message.pk] = 0
         for job in list(work.jobs):
             self._next_call(work, job, page)
@@ -159,10 +160,10 @@ class Delivery:
         """Set the job's next call down on the page, or several where the provider takes fewer recipients a call."""
         hold = work.message.tenant.unknown_outcome == work.message.tenant.UnknownOutcome.HOLD
         while not self.closing and self._in_time():
-            chosen = attempts.next_provider(job, hold_unknown=hold)
-            if chosen is None:
-                return
             try:
+                chosen = attempts.next_provider(job, hold_unknown=hold)
+                if chosen is None:
+                    return
                 begun = self._begin(job, *chosen)
             except Exception as error:  # noqa: BLE001 -- not_begun logs it
                 attempts.not_begun(job, error)
@@ -175,7 +176,7 @@ class Delivery:
             self.calls_open[work.message.pk] += len(begun)
             return
 
-    def _begin(self, job: Job, provider: Provider, backend: Backend) -> list[tuple[Job, Call]]:
+    def _begin(self, job: Job, provider: Provider, backend: Backend, probing: bool) -> list[tuple[Job, Call]]:
         message = self.outbound[job.message.pk]
         with within(settings.DELIVERY_PREPARE_TIMEOUT):
             if not backend.takes_raw:
@@ -183,7 +184,7 @@ class Delivery:
             whole = message.for_call([recipient.address for recipient in job.recipients], "")
             pieces = backend.split(whole)
             parts = [job] if len(pieces) <= 1 else [job.part(piece) for piece in pieces]
-            return [(part, attempts.begin(part, provider, backend, whole)) for part in parts]
+            return [(part, attempts.begin(part, provider, backend, whole, probing=probing)) for part in parts]
 
     def _in_time(self) -> bool:
         """No further call is begun when the task has used up half its lease; the rest is for the next claim."""
@@ -212,9 +213,11 @@ class Delivery:
     def _note_health(call: Call, outcome: Outcome) -> None:
         try:
             if isinstance(outcome, Misconfigured):
-                connections.mark_unhealthy(call.provider, outcome.text)
-            elif isinstance(outcome, SendResult):
-                connections.mark_healthy(call.provider)
+                connections.note_misconfigured(call.provider, outcome.text)
+            elif isinstance(outcome, SendResult | PermanentFailure):
+                connections.note_success(call.provider)
+            elif isinstance(outcome, TemporaryFailure) and attempts.is_silence(outcome):
+                connections.note_silence(call.provider, outcome.text, probing=call.probing)
         except DatabaseError:
             log.exception("health of a provider not noted", provider=call.provider.name)
 

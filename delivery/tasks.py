@@ -35,5 +35,7 @@ def _ids(payload: tuple[Any, ...], unknown: dict[str, Any]) -> list[uuid.UUID]:
             raise TypeError("not a list of ids")
         return [uuid.UUID(text) for text in texts]
     except (ValueError, TypeError, AttributeError) as error:
-        log.warning("unknown payload dropped", error=str(error), payload=repr(payload)[:200])
+        # Never its content: it may be a message, or hold a password.
+        kinds = [type(item).__name__ for item in (*payload, *unknown.values())]
+        log.warning("unknown payload dropped", error=type(error).__name__, kinds=kinds)
         return []

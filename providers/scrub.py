@@ -8,7 +8,7 @@ from collections.abc import Iterable
 MAX_LENGTH = 500
 """Characters kept of one text."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _CREDENTIALS = re.compile(
     r"(?i)\b(?:bearer|basic|auth\s+(?:plain|login))\s+[\w+/=.~:-]+"  # an echoed Authorization header or AUTH command
     r"|\bSG\.[\w.-]{10,}"  # SendGrid keys

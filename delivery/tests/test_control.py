@@ -21,7 +21,7 @@ def test_a_waiting_message_can_be_held_and_is_not_sent(acme_account, box, operat
     assert (message.status, message.status_reason) == (MessageStatus.HELD, "Looks odd.")
     assert message.next_attempt_at is None
     assert box.accepted == []
-    assert message.events.last().data["by"] == operator.email
+    assert message.events.last().data["by"] == "the platform operator"
 
 
 def test_a_released_message_is_sent_though_a_rule_would_hold_it(acme, acme_account, box, operator):

@@ -71,7 +71,7 @@ def test_a_lease_lost_during_the_call_keeps_what_the_provider_said(acme_account,
 
 def test_an_outcome_is_written_once_the_database_is_back(acme_account, box, monkeypatch):
     message = accepted(acme_account)
-    monkeypatch.setattr(record, "WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(record.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(connection, "close", lambda: None)  # the test's own transaction must live
     real, failures = record.Page._write, []
 
@@ -91,7 +91,7 @@ def test_an_outcome_is_written_once_the_database_is_back(acme_account, box, monk
 def test_a_page_written_twice_changes_nothing_twice(acme_account, box, monkeypatch):
     """A connection may break in COMMIT, after the server has done its part: the page is then written again."""
     message = accepted(acme_account)
-    monkeypatch.setattr(record, "WAITS", (0.01,))
+    monkeypatch.setattr(record.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(connection, "close", lambda: None)  # the test's own transaction must live
     real, told = record._announce, []
 
