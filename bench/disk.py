@@ -54,8 +54,8 @@ def own_disk() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def own_postgres(place: Path) -> Iterator[str]:
-    """The URL of a PostgreSQL server whose files lie in `place`, with its own defaults: fsync and all."""
+def own_postgres(place: Path) -> Iterator[tuple[str, int]]:
+    """(URL, process id) of a PostgreSQL server whose files lie in `place`, with its own defaults: fsync and all."""
     programs, port, folder = _programs(), free_port(), place / "postgres"
     if programs is None:
         raise FileNotFoundError("PostgreSQL is not installed")
@@ -79,7 +79,7 @@ def own_postgres(place: Path) -> Iterator[str]:
         )
         try:
             until(lambda: _answers(url), "the start of PostgreSQL", 30)
-            yield url
+            yield url, server.pid
         finally:
             server.send_signal(2)  # fast shutdown
             server.wait(60)

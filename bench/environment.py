@@ -24,7 +24,7 @@ import psycopg
 import redis
 
 from bench import disk
-from bench.measure import cpu_alone
+from bench.measure import cpu, cpu_alone
 from bench.waiting import free_port, until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +42,7 @@ class Environment:
     variables: dict[str, str]
     database_url: str
     redis_url: str
+    postgres_pid: int | None = None
     user: str = ""
     password: str = ""
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -140,7 +141,10 @@ class Environment:
         return psycopg.connect(self.database_url, autocommit=True)
 
     def database_cpu(self) -> float:
-        """Processor seconds of the server processes that serve our database and are there now."""
+        """Processor seconds of PostgreSQL: of the whole server where it is ours, else of the processes that serve our
+        database now (what those that have ended used cannot be told)."""
+        if self.postgres_pid is not None:
+            return cpu([self.postgres_pid])
         with self.connect() as connection:
             rows = connection.execute(
                 "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -163,6 +167,7 @@ class Place:
 
     folder: Path
     postgres_url: str
+    postgres_pid: int | None = None  # of a server that is ours alone
 
     def durability(self) -> str:
         """How this place keeps what it is given, in words; a measurement without that is worth nothing."""
@@ -183,7 +188,7 @@ def place(*, own: bool = False) -> Iterator[Place]:
     with contextlib.ExitStack() as stack:
         if own:
             folder = stack.enter_context(disk.own_disk())
-            yield Place(folder, stack.enter_context(disk.own_postgres(folder)))
+            yield Place(folder, *stack.enter_context(disk.own_postgres(folder)))
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smtpproxy-bench-")))
             folder.chmod(0o755)
@@ -212,7 +217,7 @@ def environment(where: Place, provider_url: str = "http://127.0.0.1:9", **variab
             "SMTP_MAX_CONNECTIONS": "5000",
             "SMTP_MAX_MESSAGES_PER_CONNECTION": "100000000",
         }
-        made = Environment(folder, {**inherited, **settings, **variables}, database_url, redis_url)
+        made = Environment(folder, {**inherited, **settings, **variables}, database_url, redis_url, where.postgres_pid)
         try:
             made.manage("migrate", "--verbosity", "0")
             script = f"from bench.seed import seed; print(seed({provider_url!r}))"

@@ -50,8 +50,8 @@ class Load:
 class Round:
     """What one server did in one round. Rates per second, processor time in ms a message, times in seconds.
 
-    `elsewhere` is how many processors were busy with neither server, its database backends nor the client: the
-    kernel's own threads, the database's writers, and whoever else uses the machine.
+    `elsewhere` is how many processors were busy with neither server, its database nor the client: Redis, the kernel's
+    own threads, and whoever else uses the machine.
     """
 
     rate: float
