@@ -146,9 +146,9 @@ class StandIn:
         """Answer the next requests so. Without a body it is the vendor's usual one for that status."""
         self._order(times, status=status, body=body, headers=dict(headers or {}))
 
-    def hang_next(self, seconds: float, *, take: bool = False) -> None:
-        """Do not answer the next request for so long; with `take`, the message is taken all the same."""
-        self._order(1, hang=seconds, take=take)
+    def hang_next(self, seconds: float, *, take: bool = False, times: int = 1) -> None:
+        """Do not answer the next requests for so long; with `take`, the messages are taken all the same."""
+        self._order(times, hang=seconds, take=take)
 
     def reset_next(self, *, take: bool = False) -> None:
         """Cut the connection of the next request after reading it in full; with `take`, the message is taken."""
