@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -9,6 +10,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.IPv]+\]")
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
@@ -55,6 +57,8 @@ class Config:
         for name in ("limit_exempt_networks", "proxy_protocol_networks"):
             known[name] = tuple(ip_network(entry) for entry in known[name])
         config = cls(**known)
+        if not _HOSTNAME.fullmatch(config.hostname):
+            raise ImproperlyConfigured(f"SMTP_HOSTNAME={config.hostname!r} is not a host name in ASCII.")
         if config.tls_key and not config.tls_certificate:
             raise ImproperlyConfigured("SMTP_TLS_KEY is given without SMTP_TLS_CERTIFICATE.")
         if not config.port and not config.serves_implicit_tls:

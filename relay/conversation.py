@@ -168,7 +168,14 @@ class Conversation(SMTP):
     def abort(self) -> None:
         """Cut the connection now."""
         self._hung_up = True
-        self._writer.transport.abort()
+        if not self.lost.done():
+            self._writer.transport.abort()
+
+    def let_go(self) -> None:
+        """Undo the references in a circle, so that an ended connection's memory does not wait for the collector."""
+        self.deadline.forget()
+        self._client_connected_cb = None
+        del self._writer, self._reader, self.input
 
     def _expired(self) -> None:
         if self.receiving:

@@ -41,6 +41,11 @@ class Deadline:
             self._timer.cancel()
             self._timer = None
 
+    def forget(self) -> None:
+        """Cancel for good, and let go of whoever was to be called."""
+        self.cancel()
+        self._expired = _nobody
+
     def _look(self) -> None:
         self._timer = None
         if self._at is None:
@@ -49,3 +54,7 @@ class Deadline:
             self.set_at(self._at)
         else:
             self._expired()
+
+
+def _nobody() -> None:
+    """Called by no deadline that is still wanted."""

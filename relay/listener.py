@@ -8,7 +8,6 @@ import logging
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import structlog
@@ -43,9 +42,9 @@ class Listener:
         domain: Domain | None = None,
     ) -> None:
         threads = Threads(database_threads, AUTH_TIMEOUT)
-        domain = domain or Domain()
+        known = domain or Domain()
         batcher = Batcher(
-            partial(with_fresh_connection, domain.accept),
+            lambda submissions: with_fresh_connection(known.accept, submissions),
             threads.accept,
             slots=threads.accept_slots,
             timeout=accept_timeout,
@@ -55,7 +54,7 @@ class Listener:
         self.site = Site(
             config,
             certificates.context(config),
-            Handler(domain, threads, batcher),
+            Handler(known, threads, batcher),
             threads,
             AuthFailures(lambda: self.site.config),
         )

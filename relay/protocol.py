@@ -54,6 +54,7 @@ class SMTPProtocol(Conversation):
         finally:
             self.hang_up()
             await self.lost
+            self.let_go()
 
     async def _converse(self) -> None:
         in_turn = 0
@@ -109,4 +110,4 @@ class SMTPProtocol(Conversation):
                 raise  # what follows is part of a message and must not be taken for commands
             self.log.exception("command failed", command=verb.decode("ascii", "replace"))
             self.reset_transaction()
-            self.refuse(replies.TRY_LATER)
+            self.reply(replies.TRY_LATER)

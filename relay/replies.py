@@ -129,7 +129,3 @@ def refused(error: NotAccepted) -> bytes:
     code = _DEFERRED.get(status, 451) if deferred else _REJECTED.get(status, 550)
     text = _UNPRINTABLE.sub(" ", error.text).strip()[:400] or ("Try again later" if deferred else "Refused")
     return f"{code} {status} {text}".encode("ascii")
-
-
-def is_error(reply: bytes) -> bool:
-    return reply[:1] in (b"4", b"5")

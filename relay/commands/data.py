@@ -75,7 +75,7 @@ class Reception:
         if reply is None:
             return await self._accept()
         talk.log.info("message refused", reason=reply.decode(), size=self._decoder.size)
-        talk.session.errors += 1
+        talk.session.errors += reply.startswith(b"5")
         return reply
 
     def close(self) -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 
+from relay.handler import Domain
 from relay.tests.listening import ACME, BOUNCER
+from relay.threads import Unavailable
 
 LIMIT = 50_000
 
@@ -132,3 +134,14 @@ def test_a_network_that_loses_its_account_is_asked_about_again(listener, recorde
         assert client.message(b"\r\n").startswith("250")
         recorder.known_networks.clear()
         assert client.command("MAIL FROM:<app@acme.example>").startswith("530")
+
+
+def test_when_nobody_can_say_whose_network_it_is_the_client_tries_again(listen, recorder):
+    def broken(client_ip):
+        raise Unavailable("no answer")
+
+    domain = Domain(accept=recorder.accept, verify=recorder.verify, identify_by_network=broken)
+    with listen(domain=domain).client() as client:
+        client.command("EHLO x")
+        for _ in range(30):  # our failures are not the client's errors
+            assert client.command("MAIL FROM:<app@acme.example>").startswith("451 4.3.0")
