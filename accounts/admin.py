@@ -6,19 +6,18 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.utils import quote
+from django.contrib.admin.utils import quote, unquote
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db import transaction
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.db.models import Case, F, GenericIPAddressField, Q, QuerySet, Value, When
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from accounts import api_keys, credentials, snippets
-from accounts.forms import AccountForm, ApiKeyForm, TenantForm, UserCreationForm
+from accounts.forms import AccountForm, ApiKeyForm, TenantForm, UserCreationForm, UserForm
 from accounts.models import Account, ApiKey, AuditEntry, Tenant, User
 from accounts.tenancy import Area, may_edit_user, roles_given_by
 from accounts.tenant_admin import TenantModelAdmin, VisibleRelatedFilter
@@ -27,6 +26,10 @@ admin.site.site_header = admin.site.site_title = "smtpproxy"
 admin.site.index_title = "Administration"
 admin.site.site_url = None
 admin.site.unregister(Group)  # what people may do follows from their role
+
+
+YOURSELF = "You cannot delete yourself."
+NO_DOMAINS = "This account may send nothing yet: enter the domains it may send from."
 
 
 class StatusMixin(TenantModelAdmin):
@@ -93,7 +96,7 @@ class TenantAdmin(StatusMixin):
 @admin.register(User)
 class UserAdmin(TenantModelAdmin, DjangoUserAdmin):
     area = Area.USERS
-    form = forms.ModelForm
+    form = UserForm
     add_form = UserCreationForm
     list_display = ("email", "name", "role", "is_active", "last_login")
     list_filter = ("role", "is_active")
@@ -130,6 +133,17 @@ class UserAdmin(TenantModelAdmin, DjangoUserAdmin):
             return False
         return obj is None or (obj.pk != request.user.pk and may_edit_user(request.user, obj))
 
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
+        if unquote(object_id) != str(request.user.pk):
+            return super().delete_view(request, object_id, extra_context)
+        self.message_user(request, YOURSELF, messages.ERROR)
+        return HttpResponseRedirect(reverse("admin:accounts_user_change", args=[quote(request.user.pk)]))
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        if any(user.pk == request.user.pk for user in objs):
+            return [], {}, set(), [YOURSELF]
+        return super().get_deleted_objects(objs, request)
+
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         obj = kwargs.get("obj")
         if obj is not None and self.has_change_permission(request, obj):
@@ -149,7 +163,9 @@ class UserAdmin(TenantModelAdmin, DjangoUserAdmin):
 class IssuedOnceMixin(TenantModelAdmin):
     """Shows a secret in the answer itself, so that it is kept nowhere on its way: no session, no cookie, no row."""
 
-    def issued(self, request: HttpRequest, row: Any, what: str, secret: str, example: str = "") -> HttpResponse:
+    def issued(
+        self, request: HttpRequest, row: Any, what: str, secret: str, *, example: str = "", note: str = ""
+    ) -> HttpResponse:
         base = f"admin:{self.opts.app_label}_{self.opts.model_name}"
         context = {
             **self.admin_site.each_context(request),
@@ -159,6 +175,7 @@ class IssuedOnceMixin(TenantModelAdmin):
             "what": what,
             "secret": secret,
             "example": example,
+            "note": note,
             "list_url": reverse(f"{base}_changelist"),
             "change_url": reverse(f"{base}_change", args=[quote(row.pk)]),
         }
@@ -170,14 +187,13 @@ class AccountAdmin(StatusMixin, IssuedOnceMixin):
     area = Area.ACCOUNTS
     form = AccountForm
     list_display = ("name", "username", "status", "senders", "last_used_at")
-    list_filter = ("status", "network_authenticated", "transactional")
+    list_filter = ("status", "network_authenticated")
     search_fields = ("name", "username")
     actions = ("issue_new_password", "suspend", "activate")
     fieldsets = (
         (None, {"fields": ("tenant", "name", "username", "status")}),
-        ("What it may send", {"fields": ("allowed_senders", "may_send_bounces", "transactional")}),
+        ("What it may send", {"fields": ("allowed_senders", "may_send_bounces")}),
         ("Where from", {"fields": ("client_networks", "network_authenticated")}),
-        ("When mail fails", {"fields": ("failure_notice",)}),
         (None, {"fields": ("last_used_at", "created_at", "updated_at")}),
     )
 
@@ -203,7 +219,11 @@ class AccountAdmin(StatusMixin, IssuedOnceMixin):
 
     def response_add(self, request: HttpRequest, obj: Account, post_url_continue: str | None = None) -> HttpResponse:
         password: str = request.issued_password  # type: ignore[attr-defined]
-        return self.issued(request, obj, "Password", password, snippets.swaks(obj, password))
+        return self.password_issued(request, obj, "Password", password)
+
+    def password_issued(self, request: HttpRequest, account: Account, what: str, password: str) -> HttpResponse:
+        example = snippets.swaks(account, password)
+        return self.issued(request, account, what, password, example=example, note="" if example else NO_DOMAINS)
 
     @admin.action(description="Issue a new password", permissions=["change"])
     def issue_new_password(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse | None:
@@ -214,7 +234,7 @@ class AccountAdmin(StatusMixin, IssuedOnceMixin):
         with transaction.atomic():
             password = credentials.issue_password(account)
             self.audit(request, "password_issued", account)
-        return self.issued(request, account, "New password", password, snippets.swaks(account, password))
+        return self.password_issued(request, account, "New password", password)
 
 
 @admin.register(ApiKey)
@@ -235,6 +255,10 @@ class ApiKeyAdmin(IssuedOnceMixin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # A key is made, revoked and deleted; what it may do does not change under its holder.
         return False
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        # There is no HTTP API yet that takes them, so tenants are not led here.
+        return request.user.is_superuser and super().has_module_permission(request)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return self.has_delete_permission(request)
@@ -260,9 +284,47 @@ class ApiKeyAdmin(IssuedOnceMixin):
 class AuditEntryAdmin(TenantModelAdmin):
     area = Area.AUDIT
     offers = frozenset()
-    list_display = ("created_at", "actor_label", "action", "target_type", "target_id", "client_ip")
-    search_fields = ("actor_label", "action", "=target_id")
-    fields = ("created_at", "tenant", "actor_label", "action", "target_type", "target_id", "client_ip", "changes_told")
+    list_display = ("created_at", "actor", "action", "target_type", "target_label", "address")
+    search_fields = ("told_by", "action", "target_label", "=target_id")
+    fields = (
+        "created_at",
+        "tenant",
+        "actor",
+        "action",
+        "target_type",
+        "target_label",
+        "target_id",
+        "address",
+        "changes_told",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Entries with `told_by` and `told_ip`: tenants are not told which operator acted, nor from where."""
+        nobody = Q(by_operator=True) if not request.user.is_superuser else Q(pk=None)
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                told_by=Case(When(nobody, then=Value("the platform operator")), default=F("actor_label")),
+                told_ip=Case(When(nobody, then=Value(None)), default=F("client_ip"), output_field=self._ip_field),
+            )
+        )
+
+    _ip_field = GenericIPAddressField(null=True)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        # What is not shown is not told letter by letter either.
+        if lookup.partition("__")[0] in {"actor", "actor_label", "client_ip"} and not request.user.is_superuser:
+            return False
+        return super().lookup_allowed(lookup, value, request)
+
+    @admin.display(description="actor", ordering="told_by")
+    def actor(self, entry: AuditEntry) -> str:
+        return str(entry.told_by)  # type: ignore[attr-defined]
+
+    @admin.display(description="client IP", ordering="told_ip")
+    def address(self, entry: AuditEntry) -> str | None:
+        return entry.told_ip  # type: ignore[attr-defined,no-any-return]
 
     @admin.display(description="changes")
     def changes_told(self, entry: AuditEntry) -> str:

@@ -107,9 +107,11 @@ def _entry(
         tenant_id=tenant_id_of(target),
         actor=actor if isinstance(actor, User) else None,
         actor_label=actor.email if isinstance(actor, User) else actor,
+        by_operator=isinstance(actor, User) and actor.is_superuser,
         action=action,
         target_type=target._meta.label_lower,
         target_id=str(target.pk),
+        target_label=str(target)[:255],
         changes=dict(changes or {}),
         client_ip=ip or None,
     )

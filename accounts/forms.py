@@ -7,6 +7,8 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import BaseUserCreationForm
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.utils import timezone
 
 from accounts.models import Account, ApiKey, Tenant, User
 
@@ -47,6 +49,38 @@ class NumbersField(LinesField):
             raise forms.ValidationError("Give whole numbers, one a line.", code="not_a_number") from None
 
 
+class LongTextField(forms.CharField):
+    """A text of several lines, with line feeds between, as it was before a browser sent it."""
+
+    widget = forms.Textarea
+
+    def to_python(self, value: Any) -> Any:
+        return (super().to_python(value) or "").replace("\r\n", "\n")
+
+
+class ErrorsAnywhere:
+    """For forms whose models find faults in fields that are not in the form: those belong to the form as a whole."""
+
+    def field_of(self, name: str, error: ValidationError) -> str:  # noqa: ARG002
+        """The field an error of the model's field `name` is shown at."""
+        return name
+
+    def add_error(self, field: str | None, error: Any) -> None:
+        form: Any = self
+        if field is None and isinstance(error, ValidationError) and hasattr(error, "error_dict"):
+            known: dict[str, list[ValidationError]] = {}
+            for name, errors in error.error_dict.items():
+                for each in errors:
+                    place = self.field_of(name, each)
+                    if place != name and place in form._errors:
+                        continue  # the field itself has refused the value
+                    known.setdefault(place if place in form.fields else NON_FIELD_ERRORS, []).append(each)
+            if not known:
+                return
+            error = ValidationError(known)
+        super().add_error(field, error)  # type: ignore[misc]
+
+
 class TenantForm(forms.ModelForm):
     class Meta:
         model = Tenant
@@ -55,28 +89,44 @@ class TenantForm(forms.ModelForm):
         help_texts = {"client_networks": "Networks clients may connect from, one a line (192.0.2.0/24); empty: any."}
 
 
-class AccountForm(forms.ModelForm):
+class AccountForm(ErrorsAnywhere, forms.ModelForm):
     class Meta:
         model = Account
         fields = "__all__"  # noqa: DJ007  the admin names them
         field_classes = {"allowed_senders": LinesField, "client_networks": LinesField}
         help_texts = {
-            "allowed_senders": "One a line: example.com, or *.example.com for every domain below it.",
+            "allowed_senders": "One a line: example.com, or *.example.com for every domain below it. "
+            "Empty: this account may send nothing.",
             "client_networks": "Networks clients may connect from, one a line (192.0.2.0/24); empty: any.",
         }
 
 
 class ApiKeyForm(forms.ModelForm):
     scopes = forms.MultipleChoiceField(
-        choices=ApiKey.Scope.choices, widget=forms.CheckboxSelectMultiple, initial=[ApiKey.Scope.SEND]
+        choices=ApiKey.Scope.choices,
+        widget=forms.CheckboxSelectMultiple,
+        initial=[ApiKey.Scope.SEND],
+        help_text="Keys are for the HTTP API, which is not there yet.",
     )
 
     class Meta:
         model = ApiKey
         fields = ("account", "name", "scopes", "expires_at")
 
+    def clean_expires_at(self) -> Any:
+        moment = self.cleaned_data["expires_at"]
+        if moment is not None and moment <= timezone.now():
+            raise ValidationError("Choose a time in the future.", code="past")
+        return moment
 
-class UserCreationForm(BaseUserCreationForm):
+
+class UserForm(ErrorsAnywhere, forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ("email", "name", "tenant", "role")
+
+
+class UserCreationForm(ErrorsAnywhere, BaseUserCreationForm):
     class Meta:
         model = User
         fields = ("email", "name", "tenant", "role")

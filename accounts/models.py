@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 
-from accounts import validators
+from accounts import networks, validators
 from accounts.ids import uuid7
 
 
@@ -41,20 +41,20 @@ class Tenant(Row):
     slug = models.SlugField(max_length=63, unique=True)
     status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
     may_use_shared_providers = models.BooleanField(
-        default=False, help_text="Whether the platform's own providers serve this tenant when it has none (RTE-4)."
+        default=False, help_text="Whether the platform's own providers serve this tenant when it has none."
     )
     unknown_outcome = models.CharField(
         "when a provider's answer was lost",
         max_length=8,
         choices=UnknownOutcome,
         default=UnknownOutcome.RESEND,
-        help_text="A worker died, or the connection broke, between sending and the provider's answer (DEL-5).",
+        help_text="A worker died, or the connection broke, between sending and the provider's answer.",
     )
     client_networks = models.JSONField(
         default=list,
         blank=True,
         validators=[validators.networks],
-        help_text='Networks (CIDR) clients may connect from, for example ["192.0.2.0/24"]; empty: any (SMTP-13).',
+        help_text='Networks (CIDR) clients may connect from, for example ["192.0.2.0/24"]; empty: any.',
     )
 
     class Meta:
@@ -88,6 +88,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 OPERATOR_OR_OF_A_TENANT = "A platform operator has no tenant and no role; everybody else has both."
+NEITHER = "Choose a tenant and a role, or tick Superuser status for a platform operator."
 
 
 class User(Row, AbstractBaseUser, PermissionsMixin):
@@ -113,7 +114,11 @@ class User(Row, AbstractBaseUser, PermissionsMixin):
     class Meta:
         ordering = ("email",)
         constraints = [
-            models.UniqueConstraint(Lower("email"), name="user_email_unique"),
+            models.UniqueConstraint(
+                Lower("email"),
+                name="user_email_unique",
+                violation_error_message="There is a person with this e-mail address.",
+            ),
             models.CheckConstraint(
                 condition=Q(is_superuser=True, tenant__isnull=True, role="")
                 | Q(is_superuser=False, tenant__isnull=False, role__in=["owner", "admin", "user", "viewer"]),
@@ -134,10 +139,15 @@ class User(Row, AbstractBaseUser, PermissionsMixin):
         super().clean()
         self.email = self.email.strip().lower()
         # Forms skip a constraint when one of its fields was left empty, so that it is asked for here as well.
-        operator = self.tenant_id is None and not self.role
-        somebodys = self.tenant_id is not None and bool(self.role)
-        if not (operator if self.is_superuser else somebodys):
-            raise ValidationError(OPERATOR_OR_OF_A_TENANT, code="operator_or_of_a_tenant")
+        # An error at a field takes the constraint's place, so that it is told once.
+        nothing = self.tenant_id is None and not self.role
+        both = self.tenant_id is not None and bool(self.role)
+        if not (nothing if self.is_superuser else both):
+            text = NEITHER if nothing else OPERATOR_OR_OF_A_TENANT
+            raise ValidationError({"role": ValidationError(text, code="operator_or_of_a_tenant")})
+
+
+NEEDS_NETWORKS = "An account authenticated by network needs client networks."
 
 
 class Account(Row):
@@ -165,34 +175,47 @@ class Account(Row):
         help_text='Domains this account may send from: "example.com", or "*.example.com" for every domain below it.',
     )
     may_send_bounces = models.BooleanField(
-        default=False, help_text="Whether the empty envelope sender (MAIL FROM:<>) is taken (SMTP-6)."
+        default=False, help_text="Whether the empty envelope sender (MAIL FROM:<>) is taken."
     )
     client_networks = models.JSONField(
         default=list,
         blank=True,
         validators=[validators.networks],
-        help_text="Networks (CIDR) clients may connect from; empty: any the tenant allows (SMTP-13).",
+        help_text="Networks (CIDR) clients may connect from; empty: any the tenant allows.",
     )
     network_authenticated = models.BooleanField(
         "authenticated by network alone",
         default=False,
-        help_text="Clients in the networks above need no password (printers, legacy systems) (SMTP-13).",
+        help_text="Clients in the networks above need no password (printers, legacy systems). "
+        "Networks may then be no wider than /8 (IPv4) or /32 (IPv6).",
     )
-    transactional = models.BooleanField(default=False, help_text="Sent ahead of other mail (QUE-5).")
+    transactional = models.BooleanField(default=False, help_text="Sent ahead of other mail.")
     failure_notice = models.CharField(max_length=8, choices=FailureNotice, default=FailureNotice.DSN)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
         ordering = ("name",)
         constraints = [
-            models.UniqueConstraint(Lower("username"), name="account_username_unique"),
-            models.UniqueConstraint(fields=["tenant", "name"], name="account_name_unique_in_tenant"),
-            models.CheckConstraint(condition=~Q(username=""), name="account_username_given"),
+            models.UniqueConstraint(
+                Lower("username"),
+                name="account_username_unique",
+                violation_error_message="This username is taken; upper and lower case make no difference.",
+            ),
+            models.UniqueConstraint(
+                fields=["tenant", "name"],
+                name="account_name_unique_in_tenant",
+                violation_error_message="There is an account of this name.",
+            ),
+            models.CheckConstraint(
+                condition=~Q(username=""),
+                name="account_username_given",
+                violation_error_message="An account needs a username.",
+            ),
             models.CheckConstraint(condition=Q(status__in=["active", "suspended"]), name="account_status_known"),
             models.CheckConstraint(
                 condition=Q(network_authenticated=False) | ~Q(client_networks=[]),
                 name="account_network_authenticated_needs_networks",
-                violation_error_message="An account authenticated by network needs client networks.",
+                violation_error_message=NEEDS_NETWORKS,
             ),
         ]
 
@@ -202,7 +225,11 @@ class Account(Row):
     def clean(self) -> None:
         super().clean()
         if self.network_authenticated and not self.client_networks:
-            raise ValidationError({"client_networks": "An account authenticated by network needs client networks."})
+            raise ValidationError({"client_networks": NEEDS_NETWORKS})
+        if self.network_authenticated and isinstance(self.client_networks, list):
+            wide = [entry for entry in dict.fromkeys(self.client_networks) if networks.is_wide(entry)]
+            if wide:
+                raise ValidationError({"client_networks": f"Too wide to stand for a password: {', '.join(wide)}."})
 
 
 class ApiKey(Row):
@@ -243,7 +270,9 @@ class AuditEntry(models.Model):
     )
     actor = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     actor_label = models.CharField(max_length=255, help_text="The actor's address or the command, kept when they go.")
+    by_operator = models.BooleanField(default=False, help_text="A platform operator did it; tenants see no name.")
     action = models.CharField(max_length=64)
+    target_label = models.CharField("target", max_length=255, blank=True, help_text="Its name at that time.")
     target_type = models.CharField(max_length=64, blank=True)
     target_id: models.CharField[str | uuid.UUID, str] = models.CharField(max_length=64, blank=True)
     changes = models.JSONField(default=dict, blank=True)

@@ -32,6 +32,12 @@ def network(text: str) -> Network | None:
     return value
 
 
+def is_wide(text: str) -> bool:
+    """Whether a network is wider than /8 (IPv4) or /32 (IPv6); False for what is no network."""
+    found = network(text) if isinstance(text, str) else None
+    return found is not None and found.prefixlen < (8 if found.version == 4 else 32)
+
+
 def allowed(client: Address | None, networks: Iterable[str]) -> bool:
     """Whether `client` is in one of `networks`; no networks at all allow everybody, known or not."""
     listed = list(networks)

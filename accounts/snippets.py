@@ -10,8 +10,13 @@ from accounts.models import Account
 
 
 def swaks(account: Account, password: str) -> str:
-    """A swaks command for this account against this installation's listener; holds the password."""
-    domain = account.allowed_senders[0] if account.allowed_senders else "example.com"
+    """A swaks command for this account against this installation's listener; holds the password.
+
+    "" for an account that may not send from any domain.
+    """
+    if not account.allowed_senders:
+        return ""
+    domain = account.allowed_senders[0]
     host = settings.SMTP["HOSTNAME"]
     arguments = {
         "--server": f"{host}:{settings.SMTP['PORT']}",

@@ -17,7 +17,7 @@ from accounts.tenant_admin import RoleInline, TenantModelAdmin
 from providers import registry
 from providers.base import ConfigField
 from providers.exceptions import Misconfigured
-from providers.forms import provider_form, setting_names
+from providers.forms import RoutingRuleForm, RoutingTargetForm, RoutingTargets, provider_form, setting_names
 from providers.models import Provider, RoutingRule, RoutingTarget
 
 
@@ -93,7 +93,9 @@ class ProviderAdmin(TenantModelAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if obj is None or self.has_change_permission(request, obj):
-            kwargs["form"] = provider_form(self._type(request, obj), existing=obj is not None)
+            kwargs["form"] = provider_form(
+                self._type(request, obj), existing=obj is not None, by_operator=request.user.is_superuser
+            )
         return super().get_form(request, obj, change=change, **kwargs)
 
     def _type(self, request: HttpRequest, obj: Provider | None) -> str:
@@ -122,6 +124,8 @@ class ProviderAdmin(TenantModelAdmin):
 
 class TargetInline(RoleInline):
     model = RoutingTarget
+    form = RoutingTargetForm
+    formset = RoutingTargets
     area = Area.PROVIDERS
     fields = ("position", "provider", "weight")
 
@@ -136,6 +140,7 @@ class TargetInline(RoleInline):
 @admin.register(RoutingRule)
 class RoutingRuleAdmin(TenantModelAdmin):
     area = Area.PROVIDERS
+    form = RoutingRuleForm
     list_display = ("priority", "name", "action", "enabled", "targets_told")
     list_display_links = ("name",)
     list_filter = ("enabled", "action")
@@ -150,12 +155,3 @@ class RoutingRuleAdmin(TenantModelAdmin):
     @admin.display(description="providers")
     def targets_told(self, rule: RoutingRule) -> str:
         return " → ".join(str(target.provider) for target in rule.targets.all())
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        kwargs["help_texts"] = {
-            "conditions": "All must hold; none: always. For example "
-            '[{"field": "sender", "values": ["*.acme.example"]}, {"field": "subject", "op": "contains", '
-            '"values": ["invoice"]}]. Fields: account, sender, recipient, header, subject, size, has_attachments, '
-            "time, percentage."
-        }
-        return super().get_form(request, obj, change=change, **kwargs)

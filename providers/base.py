@@ -6,13 +6,18 @@ Nothing here knows a table or a task.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar
 
-from providers.exceptions import Misconfigured
+from providers.exceptions import BadSettings
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNPRINTABLE_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_KINDS: dict[type, str] = {int: "a whole number", bool: "true or false", str: "a text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,9 @@ class SendResult:
 class ConfigField:
     """One setting of a provider type, for forms and for checking `Provider.config`.
 
-    `kind` is one of `str, int, bool, choice, secret`. A secret is never shown again after entry.
+    `kind` is one of `str, text, int, bool, choice, secret`; a `text` has several lines. A secret is never shown again
+    after entry. `low` and `high` are the bounds of an `int`, both included. `check` raises ValueError, with a text
+    for people, for a value that cannot be used.
     """
 
     name: str
@@ -155,6 +162,34 @@ class ConfigField:
     default: Any = None
     choices: tuple[str, ...] = ()
     help: str = ""
+    low: int | None = None
+    high: int | None = None
+    check: Callable[[str], object] | None = None
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with a value that was given, "" when nothing is. Never quotes the value: it may be secret."""
+        expected = {"int": int, "bool": bool}.get(self.kind, str)
+        if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+            return f"must be {_KINDS[expected]}"
+        if self.choices and value not in self.choices:
+            return f"must be one of {', '.join(self.choices)}"
+        if isinstance(value, int) and not isinstance(value, bool):
+            return self._out_of_bounds(value)
+        if isinstance(value, str) and (_UNPRINTABLE if self.kind != "text" else _UNPRINTABLE_TEXT).search(value):
+            return "must have no control characters"
+        try:
+            if self.check is not None:
+                self.check(value)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def _out_of_bounds(self, value: int) -> str:
+        low, high = self.low, self.high
+        if (low is None or value >= low) and (high is None or value <= high):
+            return ""
+        bounds = [f"at least {low}" if low is not None else "", f"at most {high}" if high is not None else ""]
+        return f"must be {' and '.join(filter(None, bounds))}"
 
 
 class Backend:
@@ -180,7 +215,7 @@ class Backend:
     def __init__(self, config: Mapping[str, Any], *, timeout: float = 30.0) -> None:
         """`config` is the decrypted `Provider.config`; `timeout` is in seconds and bounds each network wait.
 
-        Raises Misconfigured when a required field is missing or a value is of the wrong kind.
+        Raises BadSettings when a required field is missing or a value cannot be used.
         """
         self.config = self.check_config(config)
         self.timeout = timeout
@@ -195,25 +230,23 @@ class Backend:
 
     @classmethod
     def check_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Fill in defaults and return the settings; raises Misconfigured naming every field that is wrong."""
+        """Fill in defaults and return the settings; raises BadSettings naming every field that is wrong."""
         known = {f.name: f for f in cls.config_fields}
-        wrong = [f"{name}: unknown setting" for name in config if name not in known]
+        wrong = {name: "unknown setting" for name in config if name not in known}
         settings: dict[str, Any] = {}
         for name, spec in known.items():
             value = config.get(name)
             if value is None or value == "":
                 if spec.required:
-                    wrong.append(f"{name}: required")
+                    wrong[name] = "required"
                 settings[name] = spec.default
                 continue
-            expected = {"int": int, "bool": bool}.get(spec.kind, str)
-            if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-                wrong.append(f"{name}: must be {expected.__name__}")
-            elif spec.choices and value not in spec.choices:
-                wrong.append(f"{name}: must be one of {', '.join(spec.choices)}")
+            problem = spec.problem(value)
+            if problem:
+                wrong[name] = problem
             settings[name] = value
         if wrong:
-            raise Misconfigured("; ".join(wrong), code="bad_config")
+            raise BadSettings(wrong)
         return settings
 
     def split(self, message: OutboundMessage) -> list[tuple[str, ...]]:

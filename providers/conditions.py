@@ -13,11 +13,13 @@ one of them must match:
     {"field": "time", "time_zone": "Europe/Paris", "weekdays": ["mon"], "from": "08:00", "to": "18:00"}
     {"field": "percentage", "value": 10}                                        that share of messages, by message id
 
-`matches` takes an RE2 expression, which runs in time linear in its input whatever a tenant writes.
+`matches` takes an RE2 expression, which runs in time linear in its input whatever a tenant writes. People
+read docs/routing-conditions.md.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,33 +125,44 @@ _HOLDS: dict[str, Callable[[Condition, Facts], bool]] = {
 }
 
 
+def usernames(conditions: Sequence[Condition]) -> list[str]:
+    """The accounts that valid conditions name, each once."""
+    named = (name for condition in conditions if condition["field"] == "account" for name in condition["values"])
+    return list(dict.fromkeys(named))
+
+
 def validate(value: Any) -> None:
-    """Raise ValidationError naming the first condition that cannot be evaluated."""
+    """Raise ValidationError naming the first condition that cannot be evaluated, or not be kept."""
     if not isinstance(value, list):
         raise ValidationError("Give a list of conditions.", code="not_a_list")
     for number, condition in enumerate(value, 1):
         try:
             _validate_one(condition)
-        except (KeyError, TypeError, ValueError, OSError, re2.error) as error:
+        except (ValueError, re2.error) as error:
             raise ValidationError(f"Condition {number}: {error}", code="bad_condition") from error
 
 
 def _validate_one(condition: Any) -> None:
     if not isinstance(condition, dict):
-        raise ValueError("must be an object")
+        raise ValueError('must be an object such as {"field": "subject", "op": "contains", "values": ["invoice"]}')
     field = condition.get("field")
-    if field not in _ALLOWED_KEYS:
-        raise ValueError(f"field must be one of {', '.join(_ALLOWED_KEYS)}")
-    unknown = set(condition) - {"field"} - _ALLOWED_KEYS[field]
-    if unknown:
-        raise ValueError(f"unknown key {', '.join(sorted(unknown))} for field {field}")
+    if not isinstance(field, str) or field not in _ALLOWED_KEYS:
+        raise ValueError(f"field must be one of {', '.join(FIELDS)}")
+    keys = _ALLOWED_KEYS[field]
+    if not set(condition) <= {"field", *keys}:
+        raise ValueError(f"beside field, {field} takes the keys {', '.join(keys)} only")
     _CHECKS[field](condition)
+
+
+def _is_text(value: Any) -> bool:
+    """A text that the database can keep: no NUL, no half of a surrogate pair."""
+    return isinstance(value, str) and bool(value) and not re.search(r"[\x00\ud800-\udfff]", value)
 
 
 def _check_values(condition: Condition) -> None:
     values = condition.get("values")
-    if not isinstance(values, list) or not values or not all(isinstance(value, str) and value for value in values):
-        raise ValueError("values must be a list of at least one text")
+    if not isinstance(values, list) or not values or not all(map(_is_text, values)):
+        raise ValueError("values must be a list of at least one text, without control characters")
 
 
 def _check_text(condition: Condition) -> None:
@@ -162,8 +175,9 @@ def _check_text(condition: Condition) -> None:
 
 
 def _check_header(condition: Condition) -> None:
-    if not isinstance(condition.get("name"), str) or not condition["name"]:
-        raise ValueError("name of the header is missing")
+    name = condition.get("name")
+    if not isinstance(name, str) or not re.fullmatch(r"[!-9;-~]+", name):
+        raise ValueError("name must be the name of a header field, such as X-Kind")
     _check_text(condition)
 
 
@@ -179,12 +193,19 @@ def _check_has_attachments(condition: Condition) -> None:
 
 
 def _check_time(condition: Condition) -> None:
-    ZoneInfo(condition["time_zone"])
+    try:
+        ZoneInfo(condition["time_zone"])
+    except (KeyError, TypeError, ValueError, OSError):
+        raise ValueError("time_zone must be a name such as Europe/Paris") from None
     for key in ("from", "to"):
-        if time.fromisoformat(condition.get(key, "00:00")).tzinfo is not None:
+        try:
+            offset = time.fromisoformat(condition.get(key, "00:00")).tzinfo
+        except (TypeError, ValueError):
+            raise ValueError(f"{key} must be a time of day such as 08:00") from None
+        if offset is not None:
             raise ValueError(f"{key} is a time of day in time_zone, without an offset of its own")
     days = condition.get("weekdays", list(WEEKDAYS))
-    if not isinstance(days, list) or not days or not set(days) <= set(WEEKDAYS):
+    if not isinstance(days, list) or not days or not all(day in WEEKDAYS for day in days):
         raise ValueError(f"weekdays must be a list out of {', '.join(WEEKDAYS)}")
 
 
@@ -205,14 +226,16 @@ _CHECKS: dict[str, Callable[[Condition], None]] = {
     "time": _check_time,
     "percentage": _check_percentage,
 }
-_ALLOWED_KEYS: dict[str, set[str]] = {
-    "account": {"values"},
-    "sender": {"values"},
-    "recipient": {"values"},
-    "header": {"name", "op", "values"},
-    "subject": {"op", "values"},
-    "size": {"min", "max"},
-    "has_attachments": {"value"},
-    "time": {"time_zone", "weekdays", "from", "to"},
-    "percentage": {"value"},
+_ALLOWED_KEYS: dict[str, tuple[str, ...]] = {
+    "account": ("values",),
+    "sender": ("values",),
+    "recipient": ("values",),
+    "header": ("name", "op", "values"),
+    "subject": ("op", "values"),
+    "size": ("min", "max"),
+    "has_attachments": ("value",),
+    "time": ("time_zone", "weekdays", "from", "to"),
+    "percentage": ("value",),
 }
+FIELDS = tuple(_ALLOWED_KEYS)
+"""The fields a condition may look at."""

@@ -1,5 +1,7 @@
 """Why a provider did not take a message. One type per decision the caller has to make."""
 
+from collections.abc import Mapping
+
 
 class ProviderError(Exception):
     """A call to a provider failed.
@@ -60,3 +62,15 @@ class Unsupported(PermanentFailure):
 
 class Misconfigured(ProviderError):
     """The provider row is wrong (credentials, domain not verified): unhealthy until somebody mends it."""
+
+
+class BadSettings(Misconfigured):
+    """Settings that cannot work, found before anything was sent: `problems` says what is wrong, by setting."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {text}" for name, text in problems.items()), code="bad_config")
+        self.problems = dict(problems)
+
+
+class Paused(ProviderError):
+    """The service was not called: it has not answered lately, and has a pause (PRV-10)."""

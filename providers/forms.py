@@ -1,38 +1,46 @@
-"""The form of a provider: its own fields, and one per setting of its type (ADM-2, PRV-12)."""
+"""The forms of providers (their own fields, and one per setting of the type: ADM-2, PRV-12) and of routing rules."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from django import forms
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.conf import settings
+from django.contrib.admin.widgets import AdminIntegerFieldWidget
+from django.core.exceptions import ValidationError
+from django.forms.fields import InvalidJSONInput
 
-from accounts.forms import NumbersField
-from providers import registry
+from accounts.forms import ErrorsAnywhere, LongTextField, NumbersField
+from providers import destinations, registry
 from providers.base import ConfigField
-from providers.models import Provider
+from providers.conditions import FIELDS
+from providers.models import SCHEDULE, Provider, RoutingRule, RoutingTarget
 
 PREFIX = "config_"
 CLEAR = "_clear"
-_DESTINATION = frozenset({"host", "port", "base_url", "security", "verify_certificate", "ca_file"})
+_DESTINATION = frozenset(
+    {"host", "port", "base_url", "security", "allow_plaintext", "verify_certificate", "ca_certificate"}
+)
 """Settings that say who is given the secrets."""
 
 
-class ProviderForm(forms.ModelForm):
+class ProviderForm(ErrorsAnywhere, forms.ModelForm):
     """Made per type by `provider_form`. A stored secret is never put into the page; left empty it is kept.
 
     A stored secret does not follow a change of server: who may edit a provider could otherwise have it sent to a
-    server of their own.
+    server of their own. Private and loopback addresses are for operators, unless PROVIDER_PRIVATE_NETWORKS lets
+    tenants use them; see `destinations` for what is known of an address when it is saved.
     """
 
     provider_type: ClassVar[str]
     specs: ClassVar[tuple[ConfigField, ...]]
+    by_operator: ClassVar[bool]
 
     class Meta:
         model = Provider
         fields = ("tenant", "name", "enabled", "default_rank", "retry_schedule")
         field_classes = {"retry_schedule": NumbersField}
-        help_texts = {"retry_schedule": "Seconds before each retry, one a line; empty: the platform's schedule."}
+        help_texts = {"retry_schedule": f"One a line, {SCHEDULE}. Empty: the platform's schedule."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,6 +66,9 @@ class ProviderForm(forms.ModelForm):
             if value not in (None, ""):
                 config[spec.name] = value
         self.instance.config = config
+        if not self.by_operator and not settings.PROVIDER_PRIVATE_NETWORKS and self._goes_elsewhere(cleaned):
+            for name in destinations.private_settings(config):
+                self.add_error(PREFIX + name, "Private and local addresses are the platform operator's to use.")
         return cleaned
 
     def _kept(self, spec: ConfigField, cleaned: dict[str, Any]) -> Any:
@@ -73,25 +84,25 @@ class ProviderForm(forms.ModelForm):
         watched = (spec for spec in self.specs if spec.name in _DESTINATION)
         return any((cleaned.get(PREFIX + spec.name) or None) != (before(spec) or None) for spec in watched)
 
-    def add_error(self, field: str | None, error: Any) -> None:
-        """Django's, but for errors of model fields that are not in the form: they belong to the form as a whole."""
-        if field is None and isinstance(error, ValidationError) and hasattr(error, "error_dict"):
-            known: dict[str, list[ValidationError]] = {}
-            for name, errors in error.error_dict.items():
-                known.setdefault(name if name in self.fields else NON_FIELD_ERRORS, []).extend(errors)
-            error = ValidationError(known)
-        super().add_error(field, error)
+    def field_of(self, name: str, error: ValidationError) -> str:
+        """The field of a setting, for an error that names one."""
+        setting = str(error.code or "").partition("setting:")[2]
+        return PREFIX + setting if name == "config" and setting else name
 
 
-def provider_form(type_: str, *, existing: bool) -> type[ProviderForm]:
-    """The form for a provider of this type; `existing` when there may be a stored secret to remove."""
+def provider_form(type_: str, *, existing: bool, by_operator: bool = False) -> type[ProviderForm]:
+    """The form for a provider of this type; `existing` when there may be a stored secret to remove.
+
+    `by_operator` tells whether a platform operator fills it in.
+    """
     specs = registry.backend_class(type_).config_fields
     fields: dict[str, Any] = {}
     for spec in specs:
         fields[PREFIX + spec.name] = _field(spec)
         if existing and spec.kind == "secret" and not spec.required:
             fields[PREFIX + spec.name + CLEAR] = forms.BooleanField(required=False, label=f"Remove: {spec.label}")
-    return type("ProviderForm", (ProviderForm,), {"provider_type": type_, "specs": specs, **fields})
+    about = {"provider_type": type_, "specs": specs, "by_operator": by_operator}
+    return type("ProviderForm", (ProviderForm,), {**about, **fields})
 
 
 def setting_names(type_: str, *, existing: bool) -> list[str]:
@@ -105,12 +116,88 @@ def _field(spec: ConfigField) -> forms.Field:
         case "bool":
             return forms.BooleanField(**{**common, "required": False}, initial=spec.default)
         case "int":
-            return forms.IntegerField(**common, initial=spec.default)
+            return forms.IntegerField(**common, initial=spec.default, min_value=spec.low, max_value=spec.high)
         case "choice":
             blank = [] if spec.required or spec.default else [("", "—")]
             choices = [*blank, *((choice, choice) for choice in spec.choices)]
             return forms.ChoiceField(**common, choices=choices, initial=spec.default)
         case "secret":
             return forms.CharField(**common, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}))
+        case "text":
+            return LongTextField(**common, initial=spec.default)
         case _:
             return forms.CharField(**common, initial=spec.default)
+
+
+class ConditionsField(forms.JSONField):
+    """The conditions of a rule as JSON; empty and `null` both mean "always"."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("widget", forms.Textarea(attrs={"rows": 8, "cols": 80}))
+        super().__init__(**kwargs)
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            found = super().to_python(value)
+        except (RecursionError, ValueError):  # nested without end, or a number of thousands of digits
+            raise ValidationError(self.error_messages["invalid"], code="invalid") from None
+        if found is not None and not isinstance(found, list):
+            raise ValidationError("Give a list of conditions, in [ ].", code="not_a_list")
+        return found or []
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """What was typed comes back as it was typed."""
+        return initial if self.disabled else InvalidJSONInput(data or "")
+
+
+class RoutingRuleForm(forms.ModelForm):
+    class Meta:
+        model = RoutingRule
+        fields = ("tenant", "name", "priority", "enabled", "action", "conditions")
+        field_classes = {"conditions": ConditionsField}
+        help_texts = {
+            "conditions": "A list in JSON: all must hold; empty: always. For example "
+            '[{"field": "sender", "values": ["*.acme.example"]}, {"field": "subject", "op": "contains", '
+            f'"values": ["invoice"]}}]. Fields: {", ".join(FIELDS)}; see docs/routing-conditions.md for each.'
+        }
+
+
+class RoutingTargetForm(forms.ModelForm):
+    position = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=32767,
+        widget=AdminIntegerFieldWidget,
+        help_text="The lowest is tried first, the next when it fails; targets of one position share the mail by "
+        "weight. Empty: after the others.",
+    )
+
+    class Meta:
+        model = RoutingTarget
+        fields = ("position", "provider", "weight")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance._state.adding:
+            self.initial["position"] = None
+
+    def clean_position(self) -> int | None:
+        position: int | None = self.cleaned_data["position"]
+        return self.instance.position if position is None and self.instance.pk else position
+
+
+class RoutingTargets(forms.BaseInlineFormSet):
+    """The targets of a rule: a rule that sends has one at least, and a new one without a position comes last."""
+
+    def clean(self) -> None:
+        super().clean()
+        kept = [form for form in self.forms if form.has_changed() or form.instance.pk]
+        kept = [form for form in kept if not self._should_delete_form(form)]
+        if not kept and self.instance.action == RoutingRule.Action.SEND:
+            raise ValidationError("A rule that sends needs at least one provider below.", code="no_target")
+        used = [form.cleaned_data["position"] for form in kept if form.cleaned_data.get("position") is not None]
+        free = max(used, default=-1) + 1
+        for form in kept:
+            if form.is_valid() and form.cleaned_data.get("position") is None:
+                form.instance.position = form.cleaned_data["position"] = min(free, 32767)
+                free += 1

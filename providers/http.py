@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -32,7 +31,8 @@ from urllib3.exceptions import (
     SSLError as TLSError,
 )
 
-from providers.exceptions import Misconfigured, PermanentFailure, ProviderError, TemporaryFailure, TooLarge
+from providers import destinations
+from providers.exceptions import BadSettings, Misconfigured, PermanentFailure, ProviderError, TemporaryFailure, TooLarge
 from providers.scrub import scrub
 
 POOL_SIZE = 32
@@ -111,10 +111,10 @@ class HttpClient:
 
     def __init__(self, base_url: str, *, timeout: float) -> None:
         """`timeout` is in seconds, for connecting and for each wait for the answer. Raises Misconfigured."""
-        parts = urlsplit(base_url.strip())
-        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query:
-            raise Misconfigured("base_url: must look like https://api.example.com", code="bad_config")
-        self.base_url = base_url.strip().rstrip("/") + "/"
+        try:
+            self.base_url = destinations.base_url(base_url) + "/"
+        except ValueError as error:
+            raise BadSettings({"base_url": str(error)}) from error
         self._timeout = urllib3.Timeout(connect=timeout, read=timeout)
         self._pools = urllib3.PoolManager(maxsize=POOL_SIZE, blocksize=_CHUNK)
         self._pools.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
@@ -141,6 +141,11 @@ class HttpClient:
             )
         except (HTTPError, OSError) as error:
             raise _no_answer(error, sent=_progress.sent) from error
+        except ValueError as error:
+            if _progress.sent:
+                raise
+            # A header that cannot be written, for example a credential outside of Latin-1; its text may quote it.
+            raise Misconfigured("A setting cannot be sent to the service.", code="bad_config") from error
         return self._read(response)
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Answer:

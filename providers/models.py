@@ -5,19 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Lower
 
 from accounts.crypto import EncryptedJSONField
-from accounts.models import Row, Tenant
+from accounts.models import Account, Row, Tenant
 from providers import conditions, registry
-from providers.exceptions import Misconfigured
+from providers.exceptions import BadSettings, Misconfigured
+
+LONGEST_WAIT = 30 * 24 * 3600
+"""Seconds of the longest wait in a retry schedule."""
+MOST_RETRIES = 50
+SCHEDULE = f"seconds before each retry: whole numbers from 1 to {LONGEST_WAIT:,} (30 days), at most {MOST_RETRIES}"
 
 
 def check_retry_schedule(value: Any) -> None:
-    """A list of waiting times in seconds, each at least 1 (RET-1)."""
-    if not isinstance(value, list) or not all(type(wait) is int and wait >= 1 for wait in value):
-        raise ValidationError("Give a list of seconds, for example [30, 60, 120].", code="bad_schedule")
+    """A list of waiting times in seconds, each from 1 to 30 days, at most 50 (RET-1)."""
+    fits = isinstance(value, list) and len(value) <= MOST_RETRIES
+    if not fits or not all(type(wait) is int and 1 <= wait <= LONGEST_WAIT for wait in value):
+        raise ValidationError(f"Give {SCHEDULE}.", code="bad_schedule")
+
+
+SHARED_NAME_TAKEN = "There is a shared provider of this name."
 
 
 class Provider(Row):
@@ -35,18 +46,18 @@ class Provider(Row):
     type = models.CharField(max_length=32)
     enabled = models.BooleanField(default=True)
     config: models.Field[dict[str, Any], dict[str, Any]] = EncryptedJSONField(
-        default=dict, blank=True, help_text="Settings and credentials; encrypted (PRV-12)."
+        default=dict, blank=True, help_text="Settings and credentials; encrypted."
     )
     default_rank = models.PositiveSmallIntegerField(
         null=True,
         blank=True,
-        help_text="Used when no rule matches, lowest first; empty: only where a rule names it (RTE-4).",
+        help_text="Used when no rule matches, lowest first; empty: only where a rule names it.",
     )
     retry_schedule = models.JSONField(
         null=True,
         blank=True,
         validators=[check_retry_schedule],
-        help_text="Seconds before each retry; empty: the platform's schedule (RET-1).",
+        help_text="Seconds before each retry; empty: the platform's schedule.",
     )
     unhealthy_until = models.DateTimeField(null=True, blank=True, editable=False)
     unhealthy_reason = models.CharField(max_length=500, blank=True, editable=False)
@@ -55,9 +66,16 @@ class Provider(Row):
         ordering = ("default_rank", "name")
         constraints = [
             # Two, since SQLite has no NULLS NOT DISTINCT and would be left with none.
-            models.UniqueConstraint(fields=["tenant", "name"], name="provider_name_unique_in_tenant"),
             models.UniqueConstraint(
-                fields=["name"], condition=Q(tenant=None), name="provider_name_unique_among_shared"
+                fields=["tenant", "name"],
+                name="provider_name_unique_in_tenant",
+                violation_error_message="There is a provider of this name.",
+            ),
+            models.UniqueConstraint(
+                fields=["name"],
+                condition=Q(tenant=None),
+                name="provider_name_unique_among_shared",
+                violation_error_message=SHARED_NAME_TAKEN,
             ),
         ]
 
@@ -70,12 +88,23 @@ class Provider(Row):
             raise ValidationError({"type": f"Known types: {', '.join(registry.types())}"})
         try:
             registry.backend_class(self.type)(self.config or {}).close()
+        except BadSettings as error:
+            raise ValidationError({"config": _told(self.type, error)}) from error
         except Misconfigured as error:
             raise ValidationError({"config": error.text}) from error
         # Forms skip a constraint when one of its fields was left empty, so that shared names are compared here.
         shared = Provider.objects.filter(tenant=None, name=self.name).exclude(pk=self.pk)
         if self.tenant_id is None and shared.exists():
-            raise ValidationError({"name": "There is a shared provider of this name."})
+            raise ValidationError({"name": SHARED_NAME_TAKEN})
+
+
+def _told(type_: str, error: BadSettings) -> list[ValidationError]:
+    """One error per wrong setting, with its label; the code `setting:<name>` lets a form show it at its field."""
+    labels = {spec.name: spec.label for spec in registry.backend_class(type_).config_fields}
+    return [
+        ValidationError(f"{labels.get(name, name)}: {problem}.", code=f"setting:{name}")
+        for name, problem in error.problems.items()
+    ]
 
 
 class RoutingRule(Row):
@@ -106,6 +135,29 @@ class RoutingRule(Row):
     def __str__(self) -> str:
         return self.name
 
+    def clean(self) -> None:
+        super().clean()
+        if self.conditions is None:
+            self.conditions = []
+        try:
+            # The field's own validators pass over what Django takes for empty, an empty object for one.
+            conditions.validate(self.conditions)
+        except ValidationError:
+            if self.conditions:
+                return  # the field has said so
+            raise ValidationError({"conditions": "Give a list of conditions."}) from None
+        self._check_accounts()
+
+    def _check_accounts(self) -> None:
+        named = conditions.usernames(self.conditions)
+        if not named or self.tenant_id is None:
+            return
+        accounts = Account.objects.filter(tenant_id=self.tenant_id).annotate(folded=Lower("username"))
+        known = set(accounts.filter(folded__in=[name.lower() for name in named]).values_list("folded", flat=True))
+        unknown = [name for name in named if name.lower() not in known]
+        if unknown:
+            raise ValidationError({"conditions": f"There is no account {', '.join(unknown)} in this tenant."})
+
 
 class RoutingTarget(models.Model):
     """One provider of a rule: the lowest position is the primary, the rest are fallbacks.
@@ -117,14 +169,29 @@ class RoutingTarget(models.Model):
 
     rule = models.ForeignKey(RoutingRule, on_delete=models.CASCADE, related_name="targets", db_index=False)
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="routing_targets")
-    position = models.PositiveSmallIntegerField(default=0)
-    weight = models.PositiveSmallIntegerField(default=1, help_text="Share among the targets of the same position.")
+    position = models.PositiveSmallIntegerField(
+        default=0,
+        help_text="The lowest is tried first, the next when it fails. Targets of one position share by weight.",
+    )
+    weight = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1)],
+        help_text="Share among the targets of the same position.",
+    )
 
     class Meta:
         ordering = ("position", "id")
         constraints = [
-            models.UniqueConstraint(fields=["rule", "provider"], name="routing_target_provider_once"),
-            models.CheckConstraint(condition=Q(weight__gte=1), name="routing_target_weight_positive"),
+            models.UniqueConstraint(
+                fields=["rule", "provider"],
+                name="routing_target_provider_once",
+                violation_error_message="This provider is among the targets already.",
+            ),
+            models.CheckConstraint(
+                condition=Q(weight__gte=1),
+                name="routing_target_weight_positive",
+                violation_error_message="A weight is at least 1.",
+            ),
         ]
         indexes = [models.Index(F("rule"), F("position"), name="routing_target_order")]
 

@@ -87,6 +87,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
+FORMAT_MODULE_PATH = "accounts.formats"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- People -----------------------------------------------------------------------------------------------------
@@ -126,6 +127,9 @@ else:
 STORAGE_TYPE = env.choice("STORAGE_TYPE", "local", ["local", "s3"])
 STORAGE_PATH = env.path("STORAGE_PATH", DATA_DIR / "messages")
 STORAGE_TIMEOUT = env.seconds("STORAGE_TIMEOUT", 20, low=0.1)
+# With less than either, new mail is put off (ACC-7).
+STORAGE_MIN_FREE_MB = env.int("STORAGE_MIN_FREE_MB", 1024)
+STORAGE_MIN_FREE_PERCENT = env.int("STORAGE_MIN_FREE_PERCENT", 5, high=99)
 S3_BUCKET = env.str("S3_BUCKET", "")
 S3_PREFIX = env.str("S3_PREFIX", "")
 S3_REGION = env.str("S3_REGION", "")
@@ -157,6 +161,8 @@ QUEUE_TYPE = env.choice("QUEUE_TYPE", "embedded", ["embedded", "redis"])
 EMBEDDED_SOCKET = sockets.broker_socket(DATA_DIR)
 REDIS_URL = env.url("REDIS_URL", "redis://127.0.0.1:6379/0", ["redis", "rediss", "unix"])
 ENQUEUE_FAILURE = env.choice("ENQUEUE_FAILURE", "reject", ["reject", "accept"])
+# With more messages waiting, new mail is put off until a fifth of them is gone (ACC-7).
+QUEUE_MAX_DEPTH = env.int("QUEUE_MAX_DEPTH", 50_000, low=1)
 SHARED_STATE_URL = sockets.redis_url(EMBEDDED_SOCKET) if QUEUE_TYPE == "embedded" else REDIS_URL
 
 CELERY_BROKER_URL = sockets.broker_url(SHARED_STATE_URL)
@@ -184,6 +190,7 @@ CELERY_TASK_ROUTES = {
     "delivery.tasks.*": {"queue": "maintenance"},
 }
 CELERY_TASK_PUBLISH_RETRY = False  # ringing is tried again by delivery.queue, which logs each try (ACC-3)
+CELERY_WORKER_CONSUMER = "smtpproxy.consumer:Consumer"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", 4, low=1, high=256)
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -213,6 +220,7 @@ DELIVERY_MAX_CLAIMS = env.int("DELIVERY_MAX_CLAIMS", 3, low=1, high=100)
 DELIVERY_PREPARE_TIMEOUT = env.seconds("DELIVERY_PREPARE_TIMEOUT", 20, low=0.1)
 DELIVERY_UNHEALTHY_PAUSE = env.seconds("DELIVERY_UNHEALTHY_PAUSE", 300, low=1)
 PROVIDER_TIMEOUT = env.seconds("PROVIDER_TIMEOUT", 30, low=0.1)
+PROVIDER_PRIVATE_NETWORKS = env.bool("PROVIDER_PRIVATE_NETWORKS", False)
 STDOUT_PROVIDER_ALLOWED = env.bool("STDOUT_PROVIDER_ALLOWED", False)
 # The last wall behind the sender's own limits: a task that outlasts it is killed with its process (QUE-6).
 CELERY_TASK_TIME_LIMIT = DELIVERY_LEASE * 0.9

@@ -77,8 +77,8 @@ def test_the_password_is_nowhere_in_the_database(client, owner):
         ({"allowed_senders": "not a domain"}, "is not a domain"),
         ({"client_networks": "192.0.2.0/99"}, "is not a network"),
         ({"status": "asleep"}, "not one of the available choices"),
-        ({"name": "crm"}, "already exists"),
-        ({"username": "CRM@ACME"}, "account_username_unique"),
+        ({"name": "crm"}, "There is an account of this name."),
+        ({"username": "CRM@ACME"}, "This username is taken"),
     ],
 )
 def test_a_wrong_value_gets_a_clear_error_and_makes_nothing(client, owner, acme_account, wrong, text):

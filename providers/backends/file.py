@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from providers.base import Backend, ConfigField, OutboundMessage, SendResult
-from providers.exceptions import Misconfigured, TemporaryFailure
+from providers.exceptions import BadSettings, Misconfigured, TemporaryFailure
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]")
 
@@ -36,7 +36,7 @@ class FileBackend(Backend):
         super().__init__(config, timeout=timeout)
         self._directory = Path(self.config["directory"])
         if not self._directory.is_absolute():
-            raise Misconfigured("directory: must be an absolute path", code="bad_config")
+            raise BadSettings({"directory": "must be an absolute path"})
 
     def send(self, message: OutboundMessage) -> SendResult:
         name = "_".join(_UNSAFE.sub("-", part) for part in (message.message_id, message.idempotency_key))

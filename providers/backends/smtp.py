@@ -9,11 +9,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from providers import destinations
 from providers.backends.smtp_session import Gone, Session, Target
 from providers.backends.smtp_wire import Reply, own_name
 from providers.base import Backend, ConfigField, OutboundMessage, RecipientResult, RecipientStatus, SendResult
 from providers.envelope import ascii_address, has_utf8_local_part
 from providers.exceptions import (
+    BadSettings,
     Misconfigured,
     PermanentFailure,
     ProviderError,
@@ -36,21 +38,43 @@ class SmtpBackend(Backend):
 
     type = "smtp"
     config_fields = (
-        ConfigField("host", "Host", required=True),
-        ConfigField("port", "Port", kind="int", default=587),
+        ConfigField("host", "Host", required=True, check=destinations.host),
+        ConfigField("port", "Port", kind="int", default=587, low=1, high=65535),
         ConfigField("security", "Security", kind="choice", choices=("starttls", "tls", "none"), default="starttls"),
         ConfigField("username", "User name", help="Empty: no AUTH."),
         ConfigField("password", "Password", kind="secret"),
+        ConfigField(
+            "allow_plaintext",
+            "Send the password without encryption",
+            kind="bool",
+            default=False,
+            help="For security none: whoever sees the traffic can read the password.",
+        ),
         ConfigField("verify_certificate", "Verify the certificate", kind="bool", default=True),
-        ConfigField("ca_file", "CA file", help="PEM file to trust instead of the system's certificate authorities."),
-        ConfigField("ehlo_name", "Name for EHLO", help="Empty: this host's name."),
-        ConfigField("idle_seconds", "Keep sessions, seconds", kind="int", default=30),
+        ConfigField(
+            "ca_certificate",
+            "CA certificate",
+            kind="text",
+            help="PEM text (-----BEGIN CERTIFICATE-----) to trust instead of the system's certificate authorities.",
+        ),
+        ConfigField("ehlo_name", "Name for EHLO", help="Empty: this host's name.", check=destinations.ehlo_name),
+        ConfigField(
+            "idle_seconds",
+            "Keep sessions, seconds",
+            kind="int",
+            default=30,
+            low=0,
+            high=300,
+            help="0 to 300; 0: a new session for each message.",
+        ),
         ConfigField(
             "data_timeout",
             "Wait for the reply to a message, seconds",
             kind="int",
             default=120,
-            help="Giving up early makes duplicates (RFC 5321 §4.5.3.2.6 asks for 600).",
+            low=30,
+            high=600,
+            help="30 to 600. Giving up early makes duplicates (RFC 5321 asks for 600).",
         ),
     )
     takes_raw = True
@@ -59,15 +83,15 @@ class SmtpBackend(Backend):
     def __init__(self, config: Mapping[str, Any], *, timeout: float = 30.0) -> None:
         super().__init__(config, timeout=timeout)
         settings = self.config
-        if settings["username"] and not settings["password"]:
-            raise Misconfigured("password: required with a user name", code="bad_config")
+        host = destinations.host(settings["host"])
+        _check_login(settings, host)
         self._target = Target(
-            host=settings["host"],
+            host=host,
             port=settings["port"],
             security=settings["security"],
-            context=_tls_context(settings["verify_certificate"], settings["ca_file"]),
+            context=_tls_context(settings["verify_certificate"], settings["ca_certificate"]),
             timeout=timeout,
-            ehlo_name=settings["ehlo_name"] or own_name(),
+            ehlo_name=destinations.ehlo_name(settings["ehlo_name"]) if settings["ehlo_name"] else own_name(),
             username=settings["username"] or "",
             password=settings["password"] or "",
         )
@@ -181,11 +205,25 @@ class SmtpBackend(Backend):
         return SendResult(results, done.provider_message_id, verdict.code, str(verdict))
 
 
-def _tls_context(verify: bool, ca_file: str | None) -> ssl.SSLContext:
+def _check_login(settings: Mapping[str, Any], host: str) -> None:
+    if settings["username"] and not settings["password"]:
+        raise BadSettings({"password": "required with a user name"})
+    if settings["password"] and not settings["username"]:
+        raise BadSettings({"username": "required with a password"})
+    in_the_clear = settings["security"] == "none" and not destinations.is_loopback(host)
+    if settings["username"] and in_the_clear and not settings["allow_plaintext"]:
+        raise BadSettings({"security": "a user name and password need starttls or tls"})
+
+
+def _tls_context(verify: bool, ca_certificate: str | None) -> ssl.SSLContext:
+    if "PRIVATE KEY" in (ca_certificate or ""):
+        raise BadSettings({"ca_certificate": "must hold certificates only, no private key"})
     try:
-        context = ssl.create_default_context(cafile=ca_file or None)
-    except OSError as error:
-        raise Misconfigured(f"ca_file: {error.strerror or error}", code="bad_config") from error
+        context = ssl.create_default_context(cadata=ca_certificate or None)
+        if ca_certificate and not context.cert_store_stats()["x509"]:
+            raise ValueError("no certificate")
+    except (ssl.SSLError, ValueError) as error:
+        raise BadSettings({"ca_certificate": "must be certificates as PEM text"}) from error
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

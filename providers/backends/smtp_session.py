@@ -86,6 +86,9 @@ class Session:
         except ProviderError:
             self.close()
             raise
+        except (ValueError, OverflowError) as error:
+            self.close()
+            raise _unusable() from error
 
     def offers(self, extension: str) -> bool:
         return self._client.has_extn(extension)
@@ -231,6 +234,13 @@ def _opened(target: Target) -> _Client:
         raise _tls_failed(error) from error
     except (smtplib.SMTPException, OSError) as error:
         raise _unreachable(error) from error
+    except (ValueError, OverflowError) as error:
+        raise _unusable() from error
+
+
+def _unusable() -> Misconfigured:
+    """A setting that resolver, socket or codec cannot take: nothing has been sent, and the text may quote a secret."""
+    return Misconfigured("A setting cannot be used to connect: look at host, port and user name.", code="bad_config")
 
 
 def _tls_failed(error: ssl.SSLError) -> ProviderError:

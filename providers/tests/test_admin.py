@@ -100,11 +100,11 @@ def test_what_was_entered_is_kept_typed_and_encrypted(client, admin):
         ({"config_host": ""}, "This field is required"),
         ({"config_port": "many"}, "Enter a whole number"),
         ({"config_security": "hope"}, "Select a valid choice"),
-        ({"config_password": ""}, "password: required with a user name"),
+        ({"config_password": ""}, "Password: required with a user name."),
         ({"retry_schedule": "soon"}, "Give whole numbers"),
-        ({"retry_schedule": "0"}, "Give a list of seconds"),
+        ({"retry_schedule": "0"}, "Give seconds before each retry: whole numbers from 1 to 2,592,000"),
         ({"name": ""}, "This field is required"),
-        ({"name": "taken"}, "already exists"),
+        ({"name": "taken"}, "There is a provider of this name."),
     ],
 )
 def test_a_wrong_value_gets_a_clear_error_and_makes_nothing(client, admin, wrong, text):
@@ -136,7 +136,12 @@ def test_a_secret_can_be_replaced_and_an_optional_one_removed(client, admin, sma
 
 
 @pytest.mark.parametrize(
-    "moved", [{"config_host": "mx.evil.example"}, {"config_security": "none"}, {"config_verify_certificate": ""}]
+    "moved",
+    [
+        {"config_host": "mx.evil.example"},
+        {"config_security": "none", "config_allow_plaintext": "on"},
+        {"config_verify_certificate": ""},
+    ],
 )
 def test_a_stored_secret_does_not_follow_a_change_of_server(client, admin, smarthost, moved):
     answer = client.post(page_of(smarthost), smtp(config_password="", **moved))

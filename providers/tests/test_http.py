@@ -233,8 +233,31 @@ def test_an_untrusted_certificate_stops_before_anything_is_sent():
     assert (caught.value.code, caught.value.outcome_unknown) == ("tls", False)
 
 
+NOT_URLS = (
+    "http://[::1",
+    "http://::1]",
+    "https://x.test:99999",
+    "https://x.test:0",
+    "https://x.test:port",
+    "https://a b.test",
+    "https://" + "a" * 64 + ".test",
+    "https://a.test\\@b.test",
+    "https://%31%32%37.0.0.1",
+    "https://127.1/",
+    "https://x.test/#part",
+)
+
+
+@pytest.mark.parametrize("credential", ["two\r\nlines", "\ud800", "☂"])
+def test_a_credential_that_cannot_be_written_has_sent_nothing(echo, credential):
+    with client_of(echo.url) as client, pytest.raises(Misconfigured) as caught:
+        client.post("take", b"{}", {"Authorization": credential})
+    assert caught.value.code == "bad_config"
+    assert echo.requests == 0
+
+
 @pytest.mark.parametrize(
-    "url", ["", "api.example.com", "ftp://x.test", "https://", "https://key@x.test", "https://x.test/?key=1"]
+    "url", ["", "api.example.com", "ftp://x.test", "https://", "https://key@x.test", "https://x.test/?key=1", *NOT_URLS]
 )
 def test_a_base_url_must_be_one(url):
     with pytest.raises(Misconfigured, match="base_url"):
