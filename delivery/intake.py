@@ -21,6 +21,7 @@ from accounts.models import Account
 from delivery import events, policy, queue, store
 from delivery.exceptions import Deferred, NotAccepted, StoreUnavailable
 from delivery.models import EventType, Message, MessageStatus, Recipient
+from delivery.pressure import pressure
 from delivery.submission import Accepted, Submission
 
 log = structlog.get_logger(__name__)
@@ -42,24 +43,35 @@ class Admitted:
 Answer = Accepted | NotAccepted
 
 
-def accept(submissions: Sequence[Submission]) -> list[Answer]:
+def accept(submissions: Sequence[Submission], *, within: float | None = None) -> list[Answer]:
     """Check, store, record and ring for messages that ended at the same moment; one answer each, in order.
+
+    With `within` (seconds) nothing is committed later than that: who asks has given up by then (ACC-1).
 
     Blocks on disk, database and broker: call it from a thread that looks after its connection. Never raises for a
     single message's sake; an unforeseen error is a Deferred for every message it concerns.
     """
     answers: dict[int, Answer] = {}
+    deadline = None if within is None else time.monotonic() + within
     try:
-        _accept(submissions, answers)
+        pressure.check()
+        _accept(submissions, answers, deadline)
+    except Deferred as refusal:
+        return [refusal] * len(submissions)
     except Exception:
         log.exception("acceptance failed", messages=len(submissions))
     return [answers.get(id(submission)) or _our_failure() for submission in submissions]
 
 
-def _accept(submissions: Sequence[Submission], answers: dict[int, Answer]) -> None:
+def withdraw(message_id: uuid.UUID) -> bool:
+    """Take back what was accepted too late for its client, who was told to send again; whether it was in time."""
+    return bool(_give_up([message_id]))
+
+
+def _accept(submissions: Sequence[Submission], answers: dict[int, Answer], deadline: float | None) -> None:
     admitted = _check(submissions, answers)
     stored = _store(admitted, answers)
-    written = _write(stored, answers)
+    written = _write(stored, answers, deadline)
     for one in _ring(written, answers):
         answers[id(one.submission)] = Accepted(one.message.pk)
 
@@ -130,21 +142,30 @@ def _store(admitted: Sequence[Admitted], answers: dict[int, Answer]) -> list[Adm
     return stored
 
 
-def _write(stored: list[Admitted], answers: dict[int, Answer]) -> list[Admitted]:
+class _TooLate(Exception):
+    """The rows would be committed after their clients have been told to send again."""
+
+
+def _write(stored: list[Admitted], answers: dict[int, Answer], deadline: float | None) -> list[Admitted]:
     """Commit the rows; returns those that are committed, and takes the bodies of the others away again."""
     if not stored:
         return []
     try:
-        _insert(stored)
+        _insert(stored, deadline)
+    except _TooLate:
+        log.error("not accepted in time", messages=[str(one.message.pk) for one in stored])
+        for one in stored:
+            _forget_body(one.message.store_key)
+        return []
     except DatabaseError as error:
         if len(stored) > 1 and not isinstance(error, OperationalError):
             # One message's values must not cost the others their place.
-            return [one for each in stored for one in _write([each], answers)]
+            return [one for each in stored for one in _write([each], answers, deadline)]
         return _after_failed_commit(stored, answers, error)
     return stored
 
 
-def _insert(stored: Sequence[Admitted]) -> None:
+def _insert(stored: Sequence[Admitted], deadline: float | None) -> None:
     with transaction.atomic():
         Message.objects.bulk_create([one.message for one in stored])
         Recipient.objects.bulk_create([recipient for one in stored for recipient in one.recipients])
@@ -159,6 +180,8 @@ def _insert(stored: Sequence[Admitted]) -> None:
             )
             for one in stored
         )
+        if deadline is not None and time.monotonic() > deadline:
+            raise _TooLate
 
 
 def _after_failed_commit(stored: list[Admitted], answers: dict[int, Answer], error: Exception) -> list[Admitted]:

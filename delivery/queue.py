@@ -6,6 +6,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 
+from amqp.exceptions import ChannelError
 from celery import current_app
 from django.conf import settings
 
@@ -27,6 +28,17 @@ def ring(ids: Sequence[uuid.UUID], queue: str = FRESH) -> None:
     try:
         for some in pages(ids, settings.DELIVERY_BATCH):
             current_app.send_task(DELIVER, args=[[str(id_) for id_ in some]], queue=queue)
+    except Exception as error:  # kombu passes on whatever its transport raises
+        raise RingFailed(f"{type(error).__name__}: {error}") from error
+
+
+def waiting(queue: str) -> int:
+    """Rings that wait in a queue; raises RingFailed when the broker does not say."""
+    try:
+        with current_app.producer_or_acquire() as producer:
+            return int(producer.channel.queue_declare(queue, passive=True).message_count)
+    except ChannelError:
+        return 0  # nobody has rung yet
     except Exception as error:  # kombu passes on whatever its transport raises
         raise RingFailed(f"{type(error).__name__}: {error}") from error
 

@@ -65,6 +65,12 @@ class DurableFileSystemStorage(FileSystemStorage):
         self._sync_pool: ThreadPoolExecutor | None = None
         os.register_at_fork(after_in_child=self._forget_threads)
 
+    def free_space(self) -> tuple[int, float]:
+        """Octets we may still write, and their part of the whole file system."""
+        os.makedirs(self.location, mode=0o700, exist_ok=True)
+        now = os.statvfs(self.location)
+        return now.f_bavail * now.f_frsize, now.f_bavail / (now.f_blocks or 1)
+
     def save_many(self, items: Sequence[tuple[str, Body]]) -> list[Exception | None]:
         """Write bodies under their keys, in one round of fsync for all; None for each that is durable.
 

@@ -99,6 +99,12 @@ def iterate(older_than: datetime | None = None) -> Iterator[str]:
         yield from page
 
 
+def free_space() -> tuple[int, float] | None:
+    """Octets free where bodies are kept, and their part of the whole; None where the storage knows no limit."""
+    measure = getattr(_storage(), "free_space", None)
+    return _door.call(measure) if measure else None
+
+
 def tidy() -> None:
     """Remove what dead processes left behind; for a maintenance job. Not bounded in time."""
     _storage().tidy()

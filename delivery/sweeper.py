@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 RING_AGAIN = timedelta(minutes=1)
 """A message rung for is left alone this long: its ring waits in the broker behind others."""
 PAGE = 1000
+MOST_WAITING = 500
+"""Rings that may wait in the queue of the sweeper. With more, the workers have enough to do; what is due stays due."""
 
 
 def ring_due() -> int:
@@ -27,6 +29,13 @@ def ring_due() -> int:
     """
     rung = 0
     while True:
+        try:
+            if queue.waiting(queue.AGAIN) >= MOST_WAITING:
+                log.warning("sweep stopped: the workers are behind", rung=rung)
+                return rung
+        except queue.RingFailed as error:
+            log.error("sweep stopped by the broker", rung=rung, error=str(error))
+            return rung
         now = timezone.now()
         due = list(
             Message.objects.filter(next_attempt_at__lte=now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -18,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 Answer = Accepted | NotAccepted
 Accept = Callable[[Sequence[Submission]], list[Answer]]
+Withdraw = Callable[[uuid.UUID], bool]
 
 MAX_MESSAGES = 100
 MAX_OCTETS = 16 * 1024 * 1024
@@ -51,9 +53,17 @@ class Batcher:
     """
 
     def __init__(
-        self, accept: Accept, threads: Executor, *, slots: int, timeout: float, silent_after: float = SILENT_AFTER
+        self,
+        accept: Accept,
+        threads: Executor,
+        *,
+        slots: int,
+        timeout: float,
+        silent_after: float = SILENT_AFTER,
+        withdraw: Withdraw | None = None,
     ) -> None:
         self._accept = accept
+        self._withdraw = withdraw
         self._threads = threads
         self._slots = slots
         self._timeout = timeout
@@ -114,7 +124,7 @@ class Batcher:
         for member, answer in zip(batch.members, _answers(batch, done), strict=True):
             member.release()
             if member.answer.done():
-                self._log_late(member, answer)
+                self._late(member, answer)
             else:
                 _settle(member, answer)
         self._start()
@@ -139,14 +149,24 @@ class Batcher:
     def _all_stuck(self) -> bool:
         return len(self._running) >= self._slots and all(batch.stuck for batch in self._running)
 
-    @staticmethod
-    def _log_late(member: _Waiting, answer: Answer) -> None:
-        """The client was told to send again, or has gone and will: what was accepted after all arrives twice."""
-        message_id = str(member.submission.message_id)
-        if isinstance(answer, Accepted):
-            log.error("message accepted, but its client was not told", message_id=message_id)
-        else:
-            log.warning("message refused, but its client was not told", message_id=message_id)
+    def _late(self, member: _Waiting, answer: Answer) -> None:
+        """A client that was told to send again will: what was accepted after all is taken back. One that has gone
+        without waiting may never come back: its message stays."""
+        message_id = member.submission.message_id
+        if not isinstance(answer, Accepted):
+            log.warning("message refused, but its client was not told", message_id=str(message_id))
+            return
+        log.error("message accepted, but its client was not told", message_id=str(message_id))
+        if self._withdraw is not None and not member.answer.cancelled():
+            work = asyncio.get_running_loop().run_in_executor(self._threads, self._withdraw, message_id)
+            work.add_done_callback(partial(_log_withdrawal, message_id))
+
+
+def _log_withdrawal(message_id: uuid.UUID, done: asyncio.Future[bool]) -> None:
+    if done.cancelled() or done.exception() is not None or not done.result():
+        log.error("message will arrive twice", message_id=str(message_id))
+    else:
+        log.info("message withdrawn", message_id=str(message_id))
 
 
 def _settle(waiting: _Waiting, answer: Answer) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from django.conf import settings
 
 from accounts import credentials
 from accounts.credentials import Identity
@@ -12,12 +15,20 @@ from delivery.submission import Submission
 from relay.batching import Accept, Answer, Batcher
 from relay.threads import Threads
 
+COMMIT_WITHIN = 0.6
+"""The part of SMTP_ACCEPT_TIMEOUT after which nothing is committed any more; the rest is for the ring (ACC-1)."""
+
+
+def _accept_in_time(submissions: Sequence[Submission]) -> list[Answer]:
+    return intake.accept(submissions, within=settings.SMTP_ACCEPT_TIMEOUT * COMMIT_WITHIN)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     """What the listener asks of the floors below; all but `sender_allowed` block and are called in threads."""
 
-    accept: Accept = intake.accept
+    accept: Accept = _accept_in_time
+    withdraw: Callable[[uuid.UUID], bool] = intake.withdraw
     verify: Callable[[str, str, str | None], Identity] = credentials.verify
     identify_by_network: Callable[[str], Identity | None] = credentials.identify_by_network
     sender_allowed: Callable[[Identity, str], bool] = credentials.sender_allowed

@@ -49,6 +49,7 @@ class Listener:
             slots=threads.accept_slots,
             timeout=accept_timeout,
             silent_after=silent_after,
+            withdraw=lambda message_id: with_fresh_connection(known.withdraw, message_id),
         )
         self.limits = ConnectionLimits(lambda: self.site.config)
         self.site = Site(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import structlog
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.utils.module_loading import import_string
 
 from relay.config import Config
@@ -25,6 +26,7 @@ from relay.sockets import Door
 log = structlog.get_logger(__name__)
 
 CLEAN, CUT_OFF = 0, 1
+DATABASE_SECONDS = 5
 
 
 def run(config: Config, doors: Sequence[Door], *, domain: Domain | None = None, lifeline: int | None = None) -> int:
@@ -34,6 +36,7 @@ def run(config: Config, doors: Sequence[Door], *, domain: Domain | None = None, 
     process then ends here, since the interpreter would wait for the thread for ever.
     """
     raise_file_limit()
+    be_impatient_with_the_database()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         clean, threads_ended = runner.run(_serve(config, doors, domain, lifeline))
     if not threads_ended:
@@ -49,6 +52,16 @@ def raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def be_impatient_with_the_database() -> None:
+    """A database that does not answer within five seconds is given up, and the client told to try later (ACC-7)."""
+    options = connections.settings["default"].setdefault("OPTIONS", {})
+    if connections["default"].vendor == "postgresql":
+        options["options"] = f"{options.get('options', '')} -c statement_timeout={DATABASE_SECONDS * 1000}".strip()
+        options["tcp_user_timeout"] = DATABASE_SECONDS * 1000
+    else:
+        options["timeout"] = DATABASE_SECONDS
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -78,8 +91,6 @@ async def _serve(
     if lifeline is not None:
         loop.add_reader(lifeline, _parent_died, loop, lifeline, stops)
     listener.start()
-    if settings.SMTP_ON_START:
-        import_string(settings.SMTP_ON_START)()
     if settings.SMTP_ON_START:
         import_string(settings.SMTP_ON_START)()
     _keep_collections_short()

@@ -65,7 +65,7 @@ def test_messages_of_a_batch_are_written_in_one_transaction_with_one_ring(
 ):
     """ACC-5."""
     batch = [submission(acme_account) for _ in range(40)]
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(8):
         answers = intake.accept(batch)
     assert [answer.message_id for answer in answers] == [one.message_id for one in batch]
     assert Message.objects.count() == 40
@@ -216,3 +216,22 @@ def test_rows_are_written_with_their_message(acme_account, broker):
     accepted(acme_account)
     assert Recipient.objects.count() == 1
     assert Event.objects.count() == 1
+
+
+def test_nothing_is_committed_after_its_time(acme_account, broker):
+    """ACC-1: the client has been told to send again by then."""
+    one = submission(acme_account)
+    [answer] = intake.accept([one], within=-1.0)
+    assert isinstance(answer, Deferred)
+    assert not Message.objects.exists()
+    with pytest.raises(BodyNotFound):
+        store.read(store.key_for(one.message_id))
+
+
+def test_what_was_accepted_too_late_can_be_withdrawn_until_a_worker_has_it(acme_account, broker):
+    message, claimed = accepted(acme_account), accepted(acme_account)
+    Message.objects.filter(pk=claimed.pk).update(status=MessageStatus.PROCESSING)
+    assert intake.withdraw(message.pk)
+    assert not intake.withdraw(claimed.pk)
+    message.refresh_from_db()
+    assert (message.status, message.next_attempt_at) == (MessageStatus.ENQUEUE_FAILED, None)

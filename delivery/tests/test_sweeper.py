@@ -116,3 +116,16 @@ def test_every_task_may_run_twice(acme_account, box, broker):
         tasks.deliver([str(message.pk)])
         tasks.ring_due()
     assert len(box.accepted) == 1
+
+
+def test_when_the_workers_are_behind_no_more_rings_pile_up(acme_account, broker, monkeypatch, settings):
+    settings.DELIVERY_BATCH = 1
+    monkeypatch.setattr(sweeper, "MOST_WAITING", 3)
+    monkeypatch.setattr(sweeper, "PAGE", 2)
+    for _ in range(10):
+        due(acme_account, "queued")
+    sweeper.ring_due()
+    assert broker.llen("outbound.retry") == 4
+    assert sweeper.ring_due() == 0
+    broker.flushdb()
+    assert sweeper.ring_due() == 4

@@ -243,3 +243,26 @@ def test_messages_of_many_clients_share_batches_on_the_wire(listen, recorder):
     assert len(recorder.batches) <= 5
     for client in clients:
         client.close()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_was_accepted_after_its_client_was_told_to_try_again_is_taken_back(gone):
+    """ACC-1; the message of a client that has gone without waiting stays, for it may never come back."""
+    door, withdrawn = Door(), []
+
+    async def scenario(send, batcher):
+        task = send(7)
+        await asyncio.sleep(0.05)
+        if gone:
+            task.cancel()
+        await asyncio.wait([task], timeout=5)
+        door.open.set()
+        await batcher.drained()
+        await asyncio.sleep(0.2)
+
+    def withdraw(message_id):
+        withdrawn.append(message_id.int)
+        return True
+
+    run(scenario, door.accept, timeout=0.2, withdraw=withdraw)
+    assert withdrawn == ([] if gone else [7])
