@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from typing import Any, BinaryIO
 
@@ -29,6 +29,9 @@ SYNC_THREADS = 48
 """Syncs that wait at once. A journal commits them together, so that fifty take hardly longer than one."""
 UNKNOWN_SIZE = -1
 """`Body.size` of a stream that does not say how long it is."""
+FEW = 2
+"""Syncs that are not worth a thread."""
+LARGE = 64 * 1024
 CHUNK = 1024 * 1024
 
 
@@ -81,10 +84,7 @@ class DurableFileSystemStorage(FileSystemStorage):
         except OSError as error:
             return [error] * len(items)
         drafts = [_Draft(self, key, body) for key, body in items]
-        for draft in drafts:
-            draft.write()
-            draft.publish()
-        self._sync_all(drafts)
+        self._write_and_sync(drafts)
         self._sync_directories(drafts)
         return [draft.error for draft in drafts]
 
@@ -184,18 +184,29 @@ class DurableFileSystemStorage(FileSystemStorage):
                         keys.append(name)
         return sorted(keys), sorted(below, reverse=True)
 
-    def _sync_all(self, drafts: list[_Draft]) -> None:
-        """One thread would wait for the disk once per file."""
-        written = [draft for draft in drafts if draft.error is None]
-        if len(written) <= 2:
+    def _write_and_sync(self, drafts: list[_Draft]) -> None:
+        """Large bodies are synced while the next is written, small ones together when all are: a sync that begins
+        early takes only what is there, and the others would wait for a second commit."""
+        written, syncs = [], []
+        for draft in drafts:
+            draft.write()
+            draft.publish()
+            if draft.error is None and draft.body.size >= LARGE and len(drafts) > 1:
+                syncs.append(self._threads().submit(draft.sync))
+            elif draft.error is None:
+                written.append(draft)
+        if len(written) <= FEW:
             for draft in written:
                 draft.sync()
-            return
+        else:
+            syncs += [self._threads().submit(draft.sync) for draft in written]
+        wait(syncs)
+
+    def _threads(self) -> ThreadPoolExecutor:
         if self._sync_pool is None:
             with self._lock:
                 self._sync_pool = self._sync_pool or ThreadPoolExecutor(SYNC_THREADS, "store-sync")
-        shares = [written[start::SYNC_THREADS] for start in range(min(SYNC_THREADS, len(written)))]
-        list(self._sync_pool.map(_sync_each, shares))
+        return self._sync_pool
 
     def _sync_directories(self, drafts: list[_Draft]) -> None:
         for directory in {draft.directory for draft in drafts if draft.error is None}:
@@ -304,8 +315,3 @@ class _Content:
 
     def header_block(self) -> bytes:
         raise NotImplementedError
-
-
-def _sync_each(drafts: list[_Draft]) -> None:
-    for draft in drafts:
-        draft.sync()
