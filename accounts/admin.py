@@ -20,7 +20,7 @@ from accounts import api_keys, credentials, snippets
 from accounts.forms import AccountForm, ApiKeyForm, TenantForm, UserCreationForm, UserForm
 from accounts.models import Account, ApiKey, AuditEntry, Tenant, User
 from accounts.tenancy import Area, may_edit_user, roles_given_by
-from accounts.tenant_admin import TenantModelAdmin, VisibleRelatedFilter
+from accounts.tenant_admin import TenantModelAdmin, VisibleRelatedFilter, signed_in
 
 admin.site.site_header = admin.site.site_title = "smtpproxy"
 admin.site.index_title = "Administration"
@@ -137,7 +137,7 @@ class UserAdmin(TenantModelAdmin, DjangoUserAdmin):
         if unquote(object_id) != str(request.user.pk):
             return super().delete_view(request, object_id, extra_context)
         self.message_user(request, YOURSELF, messages.ERROR)
-        return HttpResponseRedirect(reverse("admin:accounts_user_change", args=[quote(request.user.pk)]))
+        return HttpResponseRedirect(reverse("admin:accounts_user_change", args=[quote(signed_in(request).pk)]))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         if any(user.pk == request.user.pk for user in objs):
@@ -284,12 +284,12 @@ class ApiKeyAdmin(IssuedOnceMixin):
 class AuditEntryAdmin(TenantModelAdmin):
     area = Area.AUDIT
     offers = frozenset()
-    list_display = ("created_at", "actor", "action", "target_type", "target_label", "address")
+    list_display = ("created_at", "who", "action", "target_type", "target_label", "address")
     search_fields = ("told_by", "action", "target_label", "=target_id")
     fields = (
         "created_at",
         "tenant",
-        "actor",
+        "who",
         "action",
         "target_type",
         "target_label",
@@ -306,11 +306,13 @@ class AuditEntryAdmin(TenantModelAdmin):
             .get_queryset(request)
             .annotate(
                 told_by=Case(When(nobody, then=Value("the platform operator")), default=F("actor_label")),
-                told_ip=Case(When(nobody, then=Value(None)), default=F("client_ip"), output_field=self._ip_field),
+                told_ip=Case(
+                    When(nobody, then=Value(None)),
+                    default=F("client_ip"),
+                    output_field=GenericIPAddressField(null=True),
+                ),
             )
         )
-
-    _ip_field = GenericIPAddressField(null=True)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         # What is not shown is not told letter by letter either.
@@ -319,12 +321,12 @@ class AuditEntryAdmin(TenantModelAdmin):
         return super().lookup_allowed(lookup, value, request)
 
     @admin.display(description="actor", ordering="told_by")
-    def actor(self, entry: AuditEntry) -> str:
+    def who(self, entry: AuditEntry) -> str:
         return str(entry.told_by)  # type: ignore[attr-defined]
 
     @admin.display(description="client IP", ordering="told_ip")
     def address(self, entry: AuditEntry) -> str | None:
-        return entry.told_ip  # type: ignore[attr-defined,no-any-return]
+        return entry.told_ip  # type: ignore[attr-defined]
 
     @admin.display(description="changes")
     def changes_told(self, entry: AuditEntry) -> str:

@@ -59,11 +59,10 @@ class LongTextField(forms.CharField):
 
 
 class ErrorsAnywhere:
-    """For forms whose models find faults in fields that are not in the form: those belong to the form as a whole."""
+    """For forms whose models find faults in fields that are not in the form: those belong to the form as a whole.
 
-    def field_of(self, name: str, error: ValidationError) -> str:  # noqa: ARG002
-        """The field an error of the model's field `name` is shown at."""
-        return name
+    An error with the code `field:<name>` is shown at that field, unless the field has an error of its own.
+    """
 
     def add_error(self, field: str | None, error: Any) -> None:
         form: Any = self
@@ -71,7 +70,7 @@ class ErrorsAnywhere:
             known: dict[str, list[ValidationError]] = {}
             for name, errors in error.error_dict.items():
                 for each in errors:
-                    place = self.field_of(name, each)
+                    place = str(each.code or "").partition("field:")[2] or name
                     if place != name and place in form._errors:
                         continue  # the field itself has refused the value
                     known.setdefault(place if place in form.fields else NON_FIELD_ERRORS, []).append(each)

@@ -117,6 +117,7 @@ class User(Row, AbstractBaseUser, PermissionsMixin):
             models.UniqueConstraint(
                 Lower("email"),
                 name="user_email_unique",
+                violation_error_code="field:email",
                 violation_error_message="There is a person with this e-mail address.",
             ),
             models.CheckConstraint(
@@ -199,11 +200,13 @@ class Account(Row):
             models.UniqueConstraint(
                 Lower("username"),
                 name="account_username_unique",
+                violation_error_code="field:username",
                 violation_error_message="This username is taken; upper and lower case make no difference.",
             ),
             models.UniqueConstraint(
                 fields=["tenant", "name"],
                 name="account_name_unique_in_tenant",
+                violation_error_code="field:name",
                 violation_error_message="There is an account of this name.",
             ),
             models.CheckConstraint(

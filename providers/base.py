@@ -178,7 +178,7 @@ class ConfigField:
         if isinstance(value, str) and (_UNPRINTABLE if self.kind != "text" else _UNPRINTABLE_TEXT).search(value):
             return "must have no control characters"
         try:
-            if self.check is not None:
+            if self.check is not None and isinstance(value, str):
                 self.check(value)
         except ValueError as error:
             return str(error)

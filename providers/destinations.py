@@ -84,9 +84,12 @@ def is_loopback(text: str) -> bool:
 def is_private(text: str) -> bool:
     """Whether a host is on a private network for sure: a literal address that is not public, or a local name."""
     try:
-        address = ip_address(host(text))
+        name = host(text)
     except ValueError:
-        name = text.lower().removesuffix(".")
+        return False  # it leads nowhere, and is refused for that
+    try:
+        address = ip_address(name)
+    except ValueError:
         return "." not in name or name.endswith(_LOCAL_NAMES)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped

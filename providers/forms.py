@@ -84,11 +84,6 @@ class ProviderForm(ErrorsAnywhere, forms.ModelForm):
         watched = (spec for spec in self.specs if spec.name in _DESTINATION)
         return any((cleaned.get(PREFIX + spec.name) or None) != (before(spec) or None) for spec in watched)
 
-    def field_of(self, name: str, error: ValidationError) -> str:
-        """The field of a setting, for an error that names one."""
-        setting = str(error.code or "").partition("setting:")[2]
-        return PREFIX + setting if name == "config" and setting else name
-
 
 def provider_form(type_: str, *, existing: bool, by_operator: bool = False) -> type[ProviderForm]:
     """The form for a provider of this type; `existing` when there may be a stored secret to remove.
@@ -138,7 +133,7 @@ class ConditionsField(forms.JSONField):
 
     def to_python(self, value: Any) -> Any:
         try:
-            found = super().to_python(value)
+            found = super().to_python(value.strip() if isinstance(value, str) else value)
         except (RecursionError, ValueError):  # nested without end, or a number of thousands of digits
             raise ValidationError(self.error_messages["invalid"], code="invalid") from None
         if found is not None and not isinstance(found, list):
@@ -192,7 +187,7 @@ class RoutingTargets(forms.BaseInlineFormSet):
     def clean(self) -> None:
         super().clean()
         kept = [form for form in self.forms if form.has_changed() or form.instance.pk]
-        kept = [form for form in kept if not self._should_delete_form(form)]
+        kept = [form for form in kept if not form.cleaned_data.get("DELETE")]
         if not kept and self.instance.action == RoutingRule.Action.SEND:
             raise ValidationError("A rule that sends needs at least one provider below.", code="no_target")
         used = [form.cleaned_data["position"] for form in kept if form.cleaned_data.get("position") is not None]

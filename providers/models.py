@@ -69,6 +69,7 @@ class Provider(Row):
             models.UniqueConstraint(
                 fields=["tenant", "name"],
                 name="provider_name_unique_in_tenant",
+                violation_error_code="field:name",
                 violation_error_message="There is a provider of this name.",
             ),
             models.UniqueConstraint(
@@ -99,10 +100,10 @@ class Provider(Row):
 
 
 def _told(type_: str, error: BadSettings) -> list[ValidationError]:
-    """One error per wrong setting, with its label; the code `setting:<name>` lets a form show it at its field."""
+    """One error per wrong setting, with its label; the code lets a form show it at its field."""
     labels = {spec.name: spec.label for spec in registry.backend_class(type_).config_fields}
     return [
-        ValidationError(f"{labels.get(name, name)}: {problem}.", code=f"setting:{name}")
+        ValidationError(f"{labels.get(name, name)}: {problem}.", code=f"field:config_{name}")
         for name, problem in error.problems.items()
     ]
 

@@ -8,7 +8,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from accounts.ids import uuid7
-from providers.conditions import Facts, holds, validate
+from providers.conditions import Facts, holds, usernames, validate
 
 FACTS = Facts(
     account="crm@acme",
@@ -216,3 +216,36 @@ def test_a_condition_that_cannot_be_evaluated_is_refused_by_number(conditions, c
     with pytest.raises(ValidationError) as caught:
         validate(conditions)
     assert complaint in caught.value.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [
+        ({"field": ["a"]}, "field must be one of account, sender"),
+        ({"field": {}}, "field must be one of"),
+        ([], "must be an object"),
+        ({"field": "subject", "op": ["equals"], "values": ["x"]}, "op must be"),
+        ({"field": "subject", "op": "equals", "values": ["a\x00b"]}, "values must be"),
+        ({"field": "sender", "values": ["\ud800"]}, "values must be"),
+        ({"field": "header", "name": "X\x00", "op": "equals", "values": ["x"]}, "name must be"),
+        ({"field": "time"}, "time_zone must be a name such as"),
+        ({"field": "time", "time_zone": 5}, "time_zone must be a name such as"),
+        ({"field": "time", "time_zone": "../../etc/passwd"}, "time_zone must be a name such as"),
+        ({"field": "time", "time_zone": "UTC", "from": 8}, "from must be a time of day"),
+        ({"field": "time", "time_zone": "UTC", "to": "25:00"}, "to must be a time of day"),
+        ({"field": "time", "time_zone": "UTC", "weekdays": [["mon"]]}, "weekdays must be"),
+        ({"field": "percentage", "value": float("nan")}, "value must be a number"),
+        ({"field": "size", "min": 1, "\x00": 2}, "size takes the keys min, max only"),
+    ],
+)
+def test_a_refusal_says_what_to_write(condition, text):
+    with pytest.raises(ValidationError) as caught:
+        validate([condition])
+    (message,) = caught.value.messages
+    assert message.startswith("Condition 1: ")
+    assert text in message
+
+
+def test_accounts_are_named_once():
+    named = [{"field": "account", "values": ["a@acme", "b@acme"]}, {"field": "account", "values": ["a@acme"]}]
+    assert usernames([*named, {"field": "size", "min": 1}]) == ["a@acme", "b@acme"]
