@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from kombu import Queue
 
-from smtpproxy import keys, sockets
+from smtpproxy import keys, private, sockets
 from smtpproxy.env import Env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -16,6 +16,7 @@ env = Env(BASE_DIR / ".env")
 # --- The installation -------------------------------------------------------------------------------------------
 DEBUG = env.bool("DEBUG", False)
 DATA_DIR = env.path("DATA_DIR", BASE_DIR / "var")
+private.make_folder(DATA_DIR)
 SECRET_KEY = env.secret("SECRET_KEY") or keys.kept(DATA_DIR / "keys" / "secret_key", keys.secret_key)
 _credential_keys = env.secret("CREDENTIAL_KEYS") or keys.kept(
     DATA_DIR / "keys" / "credential_keys", keys.credential_key
@@ -110,7 +111,9 @@ DATABASES: dict[str, dict[str, Any]] = {
     }
 }
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # SQLite would make it readable for all; the files it puts beside it get the same mode.
+    if DATABASES["default"]["NAME"] != ":memory:":
+        private.make_file(Path(DATABASES["default"]["NAME"]))
     DATABASES["default"]["OPTIONS"] = {
         # IMMEDIATE: a transaction that will write waits for its turn instead of failing when it comes to writing.
         "transaction_mode": "IMMEDIATE",

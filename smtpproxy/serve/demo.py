@@ -65,6 +65,7 @@ def ensure() -> Demo | None:
 
 def _make() -> Demo:
     outbox = Path(settings.DATA_DIR) / "outbox"
+    outbox.mkdir(mode=0o700, exist_ok=True)
     tenant = Tenant.objects.create(name="Demo", slug="demo")
     account = Account.objects.create(
         tenant=tenant, name="Demo application", username="demo", allowed_senders=[SENDER_DOMAIN]
