@@ -14,6 +14,8 @@ configure(settings.LOGGING)
 log = structlog.get_logger("web.access")
 # Asked every few seconds by orchestrators; their refusals are logged all the same.
 _PROBES = frozenset({"/healthz", "/readyz"})
+# What browsers fetch along with a page.
+_TRIMMINGS = (settings.STATIC_URL, "/favicon.ico")
 
 
 class JsonLogger(Logger):
@@ -31,7 +33,8 @@ class JsonLogger(Logger):
         path = environ.get("PATH_INFO", "")
         if path in _PROBES and status < 400:
             return
-        log.info(
+        write = log.debug if path.startswith(_TRIMMINGS) and status < 400 else log.info
+        write(
             "request",
             method=environ.get("REQUEST_METHOD"),
             path=path,

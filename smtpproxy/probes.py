@@ -15,7 +15,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from smtpproxy import health
+from smtpproxy import health, lone
+from smtpproxy.serve import ready
 
 log = structlog.get_logger(__name__)
 
@@ -106,8 +107,12 @@ def serve(
 
 def serve_listener() -> None:
     """Called in each listener process once it listens (`SMTP_ON_START`)."""
+    lone.look_for_broker()
     serve(settings.HEALTH_HOST, settings.SMTP_HEALTH_PORT, health.LISTENER_CHECKS.values(), shared=True)
+    ready.note("listener")
 
 
 def serve_worker() -> None:
+    """Called in the worker once it takes tasks."""
     serve(settings.HEALTH_HOST, settings.WORKER_HEALTH_PORT, health.CHECKS.values())
+    ready.note("worker")

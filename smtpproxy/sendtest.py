@@ -69,7 +69,8 @@ def send(door: Door, sender: str, recipients: Sequence[str], message: bytes) -> 
                 _expect(client.rcpt(recipient))
             accepted = _QUEUED_AS.search(_expect(client.data(message)))
     except (OSError, smtplib.SMTPException) as error:
-        raise NotSent(f"{door.host}:{door.port}: {error}") from error
+        hint = "; is `make run` running?" if isinstance(error, ConnectionRefusedError) else ""
+        raise NotSent(f"{door.host}:{door.port}: {error}{hint}") from error
     if accepted is None:
         raise NotSent("The listener accepted the message without naming an id; is it another server?")
     return uuid.UUID(accepted[1].decode())

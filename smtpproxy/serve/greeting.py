@@ -26,7 +26,7 @@ def text(demo: Demo | None) -> str:
         [
             *lines,
             f"  Sign in   {demo.operator}  {demo.operator_password or '(the password you gave it)'}",
-            f"  Account   {demo.username}  {demo.password}  may send as anybody@{demo.sender.partition('@')[2]}",
+            f"  Account   {demo.username}  {demo.password}  may send as *@{demo.sender.partition('@')[2]}",
             f"            kept in {credentials_file()}",
             "",
             "Send a first message from another shell, with any of these:",
@@ -56,11 +56,13 @@ def _swaks(demo: Demo, port: Port) -> str:
 def _curl(demo: Demo, port: Port) -> str:
     scheme = "smtps" if port.tls == "implicit" else "smtp"
     options = {"starttls": ["--ssl-reqd", "--insecure"], "implicit": ["--insecure"], "none": []}[port.tls]
-    return f"printf '{_message(demo)}' | " + _command(
-        ["curl", "--url", f"{scheme}://{port.host_in_url}:{port.number}", *options],
-        ["--user", f"{demo.username}:{demo.password}"],
+    sends = _command(
+        ["curl", "--silent", "--show-error", "--verbose", "--url", f"{scheme}://{port.host_in_url}:{port.number}"],
+        [*options, "--user", f"{demo.username}:{demo.password}"],
         ["--mail-from", demo.sender, "--mail-rcpt", RECIPIENT, "--upload-file", "-"],
     )
+    # Of all it tells: the id the message was accepted with, or what went wrong.
+    return f"printf '{_message(demo)}' | {sends} 2>&1 | grep -E 'queued as|^< [45]|^curl:'"
 
 
 def _python(demo: Demo, port: Port) -> str:

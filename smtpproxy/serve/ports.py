@@ -1,8 +1,8 @@
-"""The ports an installation listens on: free before it starts, answering when it has."""
+"""The ports an installation listens on, free before it starts."""
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import socket
 import time
 from dataclasses import dataclass
@@ -21,6 +21,10 @@ class Port:
     host: str
     number: int
     setting: str
+
+    @property
+    def host_setting(self) -> str:
+        return "WEB_HOST" if self.setting == "WEB_PORT" else "SMTP_HOSTS"
 
     @property
     def tls(self) -> str:
@@ -48,16 +52,19 @@ def ports() -> list[Port]:
 
 
 def check_free() -> None:
-    """Raises CannotServe, naming the setting, when something else listens there."""
+    """Raises CannotServe, naming the setting, when something else listens there or the address is not ours."""
     deadline = time.monotonic() + PATIENCE
     for port in ports():
         while problem := _problem(port):
+            text = problem.strerror or str(problem)
+            if isinstance(problem, socket.gaierror) or problem.errno == errno.EADDRNOTAVAIL:
+                raise CannotServe(f"{port.host_setting}: {port.host} is no address of this machine ({text}).")
             if time.monotonic() > deadline:
-                raise CannotServe(f"Port {port.number} on {port.host}: {problem}. Choose another: {port.setting}=…")
+                raise CannotServe(f"Port {port.number} on {port.host}: {text}. Choose another: {port.setting}=…")
             time.sleep(0.1)
 
 
-def _problem(port: Port) -> str:
+def _problem(port: Port) -> OSError | None:
     family = socket.AF_INET6 if ":" in port.host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,22 +72,5 @@ def _problem(port: Port) -> str:
             listener.bind((port.host, port.number))
             listener.listen()
         except OSError as error:
-            return error.strerror or str(error)
-    return ""
-
-
-class Readiness:
-    """Whether listener and web answer, asked at one port each. One that has answered is not asked again."""
-
-    def __init__(self) -> None:
-        self._waiting = [ports()[0], ports()[-1]]
-
-    def __call__(self) -> bool:
-        self._waiting = [port for port in self._waiting if not _answers(port)]
-        return not self._waiting
-
-
-def _answers(port: Port) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((port.reachable_host, port.number), timeout=1):
-        return True
-    return False
+            return error
+    return None

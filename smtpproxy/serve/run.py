@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db import OperationalError, connections
 
 from providers.scrub import scrub_credentials
-from smtpproxy.serve import broker, demo, greeting, lock, ports
+from smtpproxy.serve import broker, demo, greeting, lock, ports, ready
 from smtpproxy.serve import roles as roles_
 from smtpproxy.serve.child import Child
 from smtpproxy.serve.exceptions import CannotServe
@@ -41,7 +41,9 @@ def _start(supervisor: Supervisor, say: Callable[[str], None]) -> None:
     first = _prepare_database()
     connections.close_all()
     if not supervisor.stopping:
-        supervisor.start([Child(role, os.environ) for role in roles_.roles()], ports.Readiness())
+        readiness = ready.Readiness()
+        environment = {**os.environ, **readiness.environment}
+        supervisor.start([Child(role, environment) for role in roles_.roles()], readiness)
     if not supervisor.stopping:
         say(greeting.text(first))
 

@@ -16,7 +16,7 @@ import pytest
 
 from smtpproxy.serve import broker
 from smtpproxy.tests import environment, services
-from smtpproxy.tests.installation import installation, without_trace
+from smtpproxy.tests.installation import PROJECT, installation, without_trace
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,7 +52,17 @@ def test_the_printed_python_line_sends_a_message_that_arrives_as_it_was_written(
 def test_the_printed_curl_line_sends_a_message_that_arrives_as_it_was_written(running):
     if not shutil.which("curl"):
         environment.missing("curl")
-    assert without_trace(_send(running, "curl")[1]) == GREETING
+    printed, message = _send(running, "curl")
+    assert re.fullmatch(r"< 250 2\.0\.0 Ok: queued as [0-9a-f-]{36}\s+", printed)
+    assert without_trace(message) == GREETING
+
+
+def test_the_printed_curl_line_says_what_went_wrong(running):
+    if not shutil.which("curl"):
+        environment.missing("curl")
+    line = running.line("curl").replace("app@example.com --mail-rcpt", "app@globex.example --mail-rcpt")
+    run = subprocess.run(["sh", "-c", line], check=False, capture_output=True, text=True, timeout=60)
+    assert "< 550 5.7.1" in run.stdout
 
 
 def test_the_printed_swaks_line_sends_a_message(running):
@@ -99,6 +109,14 @@ def test_the_printed_operator_can_sign_in(running):
     assert "Log out" in answer.read().decode()
     style = re.search(r'href="(/static/admin/css/base[^"]*\.css)"', page)[1]
     assert browser.open(f"{base}{style}").status == 200
+    assert '"path": "/admin/login/"' in running.printed
+    assert style not in running.printed
+
+
+def test_it_says_that_it_runs_once_everything_does(running):
+    before, after = running.printed.split("smtpproxy is running", 1)
+    assert before.count('"event": "probes answered"') == 2  # listener and worker
+    assert "may send as *@example.com" in after
 
 
 def test_listener_worker_and_web_answer_probes(running):
@@ -110,6 +128,14 @@ def test_what_signs_in_can_be_read_by_its_owner_only(running):
     assert stat.S_IMODE((running.data / "demo-credentials").stat().st_mode) == 0o600
     assert stat.S_IMODE((running.data / "broker" / "broker.sock").stat().st_mode) == 0o700
     assert stat.S_IMODE((running.data / "broker").stat().st_mode) == 0o700
+
+
+def test_what_is_kept_can_be_read_by_its_owner_only(running):
+    assert stat.S_IMODE(running.data.stat().st_mode) == 0o700
+    assert stat.S_IMODE(running.outbox.stat().st_mode) == 0o700
+    databases = list(running.data.glob("smtpproxy.sqlite3*"))
+    assert running.data / "smtpproxy.sqlite3-wal" in databases
+    assert {stat.S_IMODE(path.stat().st_mode) for path in databases} == {0o600}
 
 
 def test_the_log_is_json_and_holds_no_secret(running):
@@ -131,6 +157,45 @@ def test_a_port_in_use_is_named_with_its_setting(tmp_path):
         assert run.returncode == 1
         assert f"Port {one.port} on 127.0.0.1: Address already in use. Choose another: SMTP_PORT=" in run.stderr
         assert one.processes() == {}
+
+
+@pytest.mark.parametrize("setting", ["SMTP_HOSTS", "WEB_HOST"])
+@pytest.mark.parametrize("host", ["nohost.invalid", "192.0.2.1"])
+def test_an_address_of_another_machine_is_named_with_its_setting(tmp_path, setting, host):
+    with installation(tmp_path / "data", **{setting: host}) as one:
+        run = one.manage("serve")
+        assert run.returncode == 1
+        assert f"{setting}: {host} is no address of this machine" in run.stderr
+
+
+def test_sendtest_asks_whether_anything_runs(tmp_path):
+    with installation(tmp_path / "data") as one:
+        one.start()
+        one.stop()
+        run = one.manage("sendtest")
+        assert run.returncode == 1
+        assert "is `make run` running?" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["manage.py", "runsmtp"],
+        ["-m", "celery", "--app", "smtpproxy", "--quiet", "worker"],
+        ["-m", "celery", "--app", "smtpproxy", "--quiet", "beat", "--pidfile="],
+    ],
+    ids=["listener", "worker", "scheduler"],
+)
+def test_a_process_by_itself_that_finds_no_broker_says_what_to_do(tmp_path, command):
+    with installation(tmp_path / "data") as one, (tmp_path / "log").open("w+b") as log:
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=PROJECT, env=one.environment, stdout=log, stderr=log, process_group=0
+        )
+        hint = "QUEUE_TYPE=embedded is the broker that `manage.py serve` runs"
+        services.wait_until(lambda: hint in (tmp_path / "log").read_text() or process.poll() is not None, "the hint")
+        assert hint in (tmp_path / "log").read_text()
+        process.kill()
+        process.wait(10)
 
 
 def test_a_process_that_dies_is_started_again(running):
