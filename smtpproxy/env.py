@@ -117,7 +117,7 @@ class Env:
                 raise ValueError(raw)
             return values
 
-        return self._read(name, [*default], parse, f"a list out of {', '.join(allowed)}")
+        return self._read(name, [*default], parse, f"one or more of: {', '.join(allowed)}")
 
     def ints(self, name: Text, default: Iterable[Whole], *, low: Whole = 1, high: Whole = 2**53) -> Wholes:
         def parse(raw: Text) -> Wholes:

@@ -5,6 +5,7 @@ import os
 import pytest
 import trustme
 from cryptography.fernet import Fernet
+from django.core.checks import run_checks
 
 from smtpproxy import checks
 
@@ -68,6 +69,13 @@ def test_machines_that_share_a_database_need_the_same_keys(settings, monkeypatch
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", f"django.db.backends.{engine}")
     settings.QUEUE_TYPE, settings.KEYS_CONFIGURED = queue, configured
     assert _ids(checks.shared_keys) == ids
+
+
+def test_one_machine_is_told_about_shared_keys_only_when_it_asks(settings, monkeypatch):
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
+    settings.QUEUE_TYPE, settings.KEYS_CONFIGURED = "redis", False
+    assert "smtpproxy.W002" not in {found.id for found in run_checks()}
+    assert "smtpproxy.W002" in {found.id for found in run_checks(include_deployment_checks=True)}
 
 
 def test_s3_needs_a_bucket(settings):
