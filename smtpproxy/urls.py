@@ -3,8 +3,9 @@
 from typing import NoReturn
 
 from django.contrib import admin
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, path
+from django.views.generic import RedirectView
 
 
 def nowhere(request: HttpRequest, rest: str) -> NoReturn:  # noqa: ARG001
@@ -12,7 +13,14 @@ def nowhere(request: HttpRequest, rest: str) -> NoReturn:  # noqa: ARG001
     raise Http404
 
 
+def no_icon(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
+    """Browsers ask for one with the first page."""
+    return HttpResponse(status=204, headers={"Cache-Control": "max-age=86400"})
+
+
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("favicon.ico", no_icon),
     path("admin/r/<path:rest>", nowhere),
     path("admin/", admin.site.urls),
 ]
