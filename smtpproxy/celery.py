@@ -6,10 +6,11 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_process_init
 
-from smtpproxy import lifeline
+from smtpproxy import lifeline, transport
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "smtpproxy.settings")
 
+transport.register()
 app = Celery("smtpproxy")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
