@@ -101,3 +101,18 @@ def test_the_management_commands_named_exist():
 def test_every_link_inside_the_project_leads_somewhere(path):
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
     assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+
+
+def test_the_commands_of_each_process_can_be_run_as_they_are_printed():
+    """From a checkout with its environment in `.venv`."""
+    rows = re.findall(r"^\| \w+ \| `([^`]+)` \| (?:any|exactly)", (PROJECT / "docs/operations.md").read_text(), re.M)
+    assert len(rows) == 4
+    assert all(row.startswith(".venv/bin/") for row in rows)
+    programs = {row.split()[0].rpartition("/")[2] for row in rows}
+    assert programs == {"python", "celery", "gunicorn"}
+
+
+def test_the_settings_that_put_mail_off_are_among_what_to_watch():
+    watched = (PROJECT / "docs/operations.md").read_text().partition("## What to watch")[2].partition("\n## ")[0]
+    for name in ("QUEUE_MAX_DEPTH", "STORAGE_MIN_FREE_MB", "STORAGE_MIN_FREE_PERCENT"):
+        assert f"`{name}`" in watched
