@@ -73,7 +73,7 @@ class SmtpBackend(Backend):
             kind="int",
             default=120,
             low=30,
-            high=600,
+            high=300,
             help="30 to 600. Giving up early makes duplicates (RFC 5321 asks for 600).",
         ),
     )
