@@ -18,6 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from delivery import store
+from smtpproxy import sweeps
 
 log = structlog.get_logger(__name__)
 
@@ -80,11 +81,24 @@ def certificate() -> None:
         raise Unhealthy(f"the certificate ran out on {ends:%d %B %Y}")
 
 
-class Check:
-    """One check, its last result, and how long that is good for: asking often must not cost us much."""
+def sweeper() -> None:
+    """The scheduler has swept lately; without it nothing is sent a second time (DEL-3)."""
+    silent = sweeps.silence()
+    if silent is None:
+        raise Unhealthy("no sweep on record")
+    if silent > sweeps.longest_silence():
+        raise Unhealthy(f"silent for {silent:.0f} s")
 
-    def __init__(self, name: str, run: Callable[[], None], fresh_for: float) -> None:
+
+class Check:
+    """One check, its last result, and how long that is good for: asking often must not cost us much.
+
+    One that is `advisory` is told of when it fails; the process is ready all the same.
+    """
+
+    def __init__(self, name: str, run: Callable[[], None], fresh_for: float, *, advisory: bool = False) -> None:
         self.name = name
+        self.advisory = advisory
         self._run = run
         self._fresh_for = fresh_for
         self._lock = threading.Lock()
@@ -113,7 +127,8 @@ class Check:
         except Exception as error:  # noqa: BLE001 -- whatever it is, the process is not ready
             self._good_until = 0.0
             if not self._failing:
-                log.warning("not ready", check=self.name, error=f"{type(error).__name__}: {error}")
+                event = "not well" if self.advisory else "not ready"
+                log.warning(event, check=self.name, error=f"{type(error).__name__}: {error}")
             self._failing = True
         else:
             self._failing = False
@@ -130,6 +145,7 @@ CHECKS = {
         Check("broker", broker, 2),
         Check("store", message_store, 15),
         Check("memory", memory, 2),
+        Check("sweeper", sweeper, 10, advisory=True),
     )
 }
 

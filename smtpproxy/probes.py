@@ -28,8 +28,9 @@ def answer(path: str, checks: Collection[health.Check]) -> tuple[int, dict[str, 
     if path != "/readyz":
         return None
     results = health.readiness(checks)
-    ready = all(results.values())
-    named = {name: "ok" if good else "failed" for name, good in results.items()}
+    advisory = {check.name for check in checks if check.advisory}
+    ready = all(good or name in advisory for name, good in results.items())
+    named = {name: "ok" if good else "warning" if name in advisory else "failed" for name, good in results.items()}
     return 200 if ready else 503, {"status": "ok" if ready else "unavailable", "checks": named}
 
 

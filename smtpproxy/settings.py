@@ -203,15 +203,9 @@ CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 25
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 SWEEP_INTERVAL = env.seconds("SWEEP_INTERVAL", 5, low=0.2)
-CELERY_BEAT_SCHEDULE = {
-    # A sweep that nobody took in time is worth nothing: the next one does the same.
-    "ring-due": {
-        "task": "delivery.tasks.ring_due",
-        "schedule": SWEEP_INTERVAL,
-        "options": {"expires": max(SWEEP_INTERVAL * 4, 10)},
-    },
-}
-CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
+# The scheduler runs it by itself, so that it does not wait for a worker; see scheduler.py.
+CELERY_BEAT_SCHEDULER = "smtpproxy.scheduler:Scheduler"
+CELERY_BEAT_SCHEDULE = {"ring-due": {"task": "delivery.tasks.ring_due", "schedule": SWEEP_INTERVAL}}
 
 # --- Delivery ---------------------------------------------------------------------------------------------------
 DELIVERY_BATCH = env.int("DELIVERY_BATCH", 48, low=1, high=1000)

@@ -13,7 +13,7 @@ import trustme
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
-from smtpproxy import health, probes
+from smtpproxy import health, probes, sweeps
 from smtpproxy.tests import services
 
 
@@ -22,8 +22,19 @@ def _fresh_checks(monkeypatch):
     """No result of an earlier test counts, and a busy machine is no failure."""
     monkeypatch.setattr(health, "DEADLINE", 20.0)
     monkeypatch.setattr(
-        health, "CHECKS", {name: health.Check(name, check._run, 0.5) for name, check in health.CHECKS.items()}
+        health,
+        "CHECKS",
+        {name: health.Check(name, check._run, 0.5, advisory=check.advisory) for name, check in health.CHECKS.items()},
     )
+
+
+@pytest.fixture
+def store(settings):
+    """The shared store, without a note of a sweep."""
+    with redis.Redis.from_url(settings.SHARED_STATE_URL) as client:
+        client.delete(sweeps.NOTE)
+        yield client
+        client.delete(sweeps.NOTE)
 
 
 @pytest.fixture
@@ -36,15 +47,44 @@ def nowhere():
 
 @pytest.mark.django_db(transaction=True)
 def test_a_working_installation_is_ready(client):
+    sweeps.sweep()
     response = client.get("/readyz")
     assert (response.status_code, response.json()) == (
         200,
         {
             "status": "ok",
-            "checks": {"database": "ok", "migrations": "ok", "broker": "ok", "store": "ok", "memory": "ok"},
+            "checks": {
+                "database": "ok",
+                "migrations": "ok",
+                "broker": "ok",
+                "store": "ok",
+                "memory": "ok",
+                "sweeper": "ok",
+            },
         },
     )
     assert response["Cache-Control"] == "no-store"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("interval", "age", "said"), [(5, 50, "ok"), (5, 70, "warning"), (20, 100, "ok")])
+def test_a_silent_scheduler_is_a_warning_to_a_process_that_is_ready(
+    client, settings, store, caplog, interval, age, said
+):
+    """DEL-3."""
+    settings.SWEEP_INTERVAL = interval
+    store.set(sweeps.NOTE, time.time() - age)
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (200, "ok")
+    assert response.json()["checks"]["sweeper"] == said
+    assert ("silent for 70 s" in caplog.text) == (said == "warning")
+
+
+@pytest.mark.parametrize("note", [None, "not a number"])
+def test_a_scheduler_that_never_swept_is_a_warning(store, note):
+    if note is not None:
+        store.set(sweeps.NOTE, note)
+    assert health.readiness([health.Check("sweeper", health.sweeper, 1)]) == {"sweeper": False}
 
 
 @pytest.mark.django_db(transaction=True)

@@ -18,7 +18,7 @@ _S3 = "s.STORAGES['messages']['OPTIONS']"
 # What is set, the expression it shows in, and what that then is.
 EFFECTS = {
     "DEBUG": ("true", "s.DEBUG", True),
-    "DATA_DIR": ("{folder}/data", "s.CELERY_BEAT_SCHEDULE_FILENAME", "{folder}/data/beat-schedule"),
+    "DATA_DIR": ("{folder}/data", "str(s.DATA_DIR)", "{folder}/data"),
     "SECRET_KEY": ("hunter2", "s.SECRET_KEY", "hunter2"),
     "CREDENTIAL_KEYS": (KEYS, "s.CREDENTIAL_KEYS", KEYS.split(",")),
     "ALLOWED_HOSTS": ("a.example,b.example", "s.ALLOWED_HOSTS", ["a.example", "b.example"]),
