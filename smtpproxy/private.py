@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def make_folder(path: Path) -> None:
-    """Make it with mode 0700 unless it is there, and the folders above it that are missing.
+    """Make it with mode 0700 unless it is there, and with the usual mode the folders above it that are missing.
 
     Where it cannot be made nothing happens: whoever needs it then says so.
     """
