@@ -131,6 +131,7 @@ def test_what_signs_in_can_be_read_by_its_owner_only(running):
 
 
 def test_what_is_kept_can_be_read_by_its_owner_only(running):
+    _send(running, "python3")  # the listener keeps its connection, and with it the files beside the database
     assert stat.S_IMODE(running.data.stat().st_mode) == 0o700
     assert stat.S_IMODE(running.outbox.stat().st_mode) == 0o700
     databases = list(running.data.glob("smtpproxy.sqlite3*"))
