@@ -74,7 +74,7 @@ class SmtpBackend(Backend):
             default=120,
             low=30,
             high=300,
-            help="30 to 600. Giving up early makes duplicates (RFC 5321 asks for 600).",
+            help="30 to 300. Giving up early makes duplicates.",
         ),
     )
     takes_raw = True
