@@ -151,11 +151,17 @@ class Environment:
             ).fetchall()
         return cpu_alone(row[0] for row in rows)
 
-    def empty(self) -> None:
-        """Forget all messages and their bodies."""
+    def forget(self) -> None:
+        """Remove all messages and rings, so that each load begins alike; the bodies stay where they are."""
         with self.connect() as connection:
             connection.execute("TRUNCATE delivery_message CASCADE")
-        redis.Redis.from_url(self.redis_url).flushdb()
+        server = redis.Redis.from_url(self.redis_url)
+        server.flushdb()
+        server.set(MARK, os.getpid())
+
+    def empty(self) -> None:
+        """Remove all messages with their bodies."""
+        self.forget()
         for directory in (self.folder / "messages").glob("*"):
             if not directory.name.startswith("."):
                 shutil.rmtree(directory, ignore_errors=True)

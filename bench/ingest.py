@@ -67,6 +67,7 @@ class Round:
 
 def run_load(server: Server, load: Load, seconds: float, most: int = 10**9) -> Round:
     """Load a server once. Raises RuntimeError when not a single message was taken."""
+    server.forget()
     arguments = [
         *(sys.executable, "-m", "bench.client", f"127.0.0.1:{server.port}"),
         *("--connections", str(load.connections), "--size", str(load.size), "--seconds", str(seconds)),
@@ -128,7 +129,7 @@ def ours(env: Environment, processes: Sequence[int]) -> Iterator[list[Server]]:
         for count in processes:
             port, pid = stack.enter_context(env.listener(count))
             name = f"smtpproxy ({count} process{'es' if count > 1 else ''})"
-            servers.append(Server(name, port, (pid,), env.user, env.password, env.empty, env.database_cpu))
+            servers.append(Server(name, port, (pid,), env.user, env.password, env.forget, env.empty, env.database_cpu))
         yield servers
 
 
