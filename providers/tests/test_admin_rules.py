@@ -59,7 +59,7 @@ def test_conditions_can_be_taken_away(client, admin, acme):
         ('""', "Give a list of conditions"),
         ("0", "Give a list of conditions"),
         ("[" * 3000, "Enter a valid JSON"),
-        ("[" * 900 + "]" * 900, "Condition 1: must be an object"),
+        ("[" * 200 + "]" * 200, "Condition 1: must be an object"),
         ("[" * 100_000 + "]" * 100_000, "Enter a valid JSON"),
         ("[" + "9" * 5000 + "]", "Enter a valid JSON"),
         ("[NaN]", "Condition 1: must be an object"),
