@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import filecmp
 import os
 import stat
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
@@ -17,6 +15,7 @@ from typing import Any, BinaryIO
 from django.core.files.storage import FileSystemStorage
 from django.utils.deconstruct import deconstructible
 
+from delivery.draft import UNKNOWN_SIZE, Draft
 from delivery.submission import Body
 
 INCOMING = ".incoming"
@@ -27,16 +26,9 @@ EMPTY_AFTER = 24 * 3600.0
 """Seconds after which an empty directory is removed; nobody writes into one that old, its name is a time."""
 SYNC_THREADS = 48
 """Syncs that wait at once. A journal commits them together, so that fifty take hardly longer than one."""
-UNKNOWN_SIZE = -1
-"""`Body.size` of a stream that does not say how long it is."""
 FEW = 2
 """Syncs that are not worth a thread."""
 LARGE = 64 * 1024
-CHUNK = 1024 * 1024
-
-
-class Incomplete(OSError):
-    """The stream ended before the size it announced."""
 
 
 def sync_directory(path: str) -> None:
@@ -83,7 +75,7 @@ class DurableFileSystemStorage(FileSystemStorage):
             self._make_ready()
         except OSError as error:
             return [error] * len(items)
-        drafts = [_Draft(self, key, body) for key, body in items]
+        drafts = [Draft(self, key, body) for key, body in items]
         self._write_and_sync(drafts)
         self._sync_directories(drafts)
         return [draft.error for draft in drafts]
@@ -184,7 +176,7 @@ class DurableFileSystemStorage(FileSystemStorage):
                         keys.append(name)
         return sorted(keys), sorted(below, reverse=True)
 
-    def _write_and_sync(self, drafts: list[_Draft]) -> None:
+    def _write_and_sync(self, drafts: list[Draft]) -> None:
         """Large bodies are synced while the next is written, small ones together when all are: a sync that begins
         early takes only what is there, and the others would wait for a second commit."""
         written, syncs = [], []
@@ -208,7 +200,7 @@ class DurableFileSystemStorage(FileSystemStorage):
                 self._sync_pool = self._sync_pool or ThreadPoolExecutor(SYNC_THREADS, "store-sync")
         return self._sync_pool
 
-    def _sync_directories(self, drafts: list[_Draft]) -> None:
+    def _sync_directories(self, drafts: list[Draft]) -> None:
         for directory in {draft.directory for draft in drafts if draft.error is None}:
             try:
                 sync_directory(directory)
@@ -220,85 +212,6 @@ class DurableFileSystemStorage(FileSystemStorage):
     def _forget_threads(self) -> None:
         self._sync_pool = None
         self._lock = threading.Lock()
-
-
-class _Draft:
-    """One body on its way under its name. `error` is the first thing that went wrong; later steps then do nothing."""
-
-    __slots__ = ("_fd", "_name", "_temporary", "body", "directory", "error", "path", "storage")
-
-    def __init__(self, storage: DurableFileSystemStorage, key: str, body: Body) -> None:
-        self.storage = storage
-        self.body = body
-        self.error: Exception | None = None
-        self._fd = -1
-        self.path = os.path.join(storage.location, key)
-        self.directory = os.path.dirname(self.path)
-        self._temporary = self._name = os.path.join(storage.incoming, uuid.uuid4().hex)
-
-    def write(self) -> None:
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._fd = os.open(self._temporary, flags, self.storage.file_permissions_mode or 0o600)
-            written = 0
-            with self.body.open() as stream:
-                while chunk := stream.read(CHUNK):
-                    view = memoryview(chunk)
-                    while view:
-                        view = view[os.write(self._fd, view) :]
-                    written += len(chunk)
-            if self.body.size not in (written, UNKNOWN_SIZE):
-                raise Incomplete(f"{written} octets of {self.body.size}")
-        except Exception as error:  # noqa: BLE001 - each body has its own outcome
-            self.fail(error)
-
-    def publish(self) -> None:
-        if self.error is not None:
-            return
-        try:
-            self.storage.enter(self.directory)
-            if os.path.exists(self.path):
-                self._compare()
-                return
-            try:
-                os.rename(self._temporary, self.path)
-            except FileNotFoundError:  # the directory was removed behind our back
-                self.storage.durable_directory(self.directory)
-                os.rename(self._temporary, self.path)
-            self._name = self.path
-        except OSError as error:
-            self.fail(error)
-
-    def sync(self) -> None:
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            self.fail(error)
-        else:
-            self._close()
-
-    def _compare(self) -> None:
-        """The name is taken. If by the same octets, they are what is synced: nobody else may have come to that yet."""
-        if not filecmp.cmp(self._name, self.path, shallow=False):
-            raise FileExistsError("the key already holds other octets")
-        self._close()
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        os.unlink(self._name)
-        self._name = ""
-
-    def fail(self, error: Exception) -> None:
-        """Take back what this draft has made."""
-        self.error = error
-        self._close()
-        if self._name:
-            with contextlib.suppress(OSError):
-                os.unlink(self._name)
-
-    def _close(self) -> None:
-        descriptor, self._fd = self._fd, -1
-        if descriptor >= 0:
-            with contextlib.suppress(OSError):  # what there is to be told, fsync has told
-                os.close(descriptor)
 
 
 class _Content:

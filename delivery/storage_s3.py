@@ -18,7 +18,7 @@ from django.conf import settings
 from django.utils.deconstruct import deconstructible
 from storages.backends.s3 import S3Storage
 
-from delivery.storage import UNKNOWN_SIZE, Incomplete
+from delivery.draft import UNKNOWN_SIZE, Incomplete
 from delivery.submission import Body
 
 PARALLEL = 16

@@ -20,8 +20,8 @@ from django.conf import settings
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import storages
 
+from delivery.draft import UNKNOWN_SIZE
 from delivery.exceptions import BodyNotFound, StoreUnavailable
-from delivery.storage import UNKNOWN_SIZE
 from delivery.submission import Body
 
 T = TypeVar("T")

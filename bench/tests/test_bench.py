@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from bench import client, delivery, environment, ingest, measure, peer
+from bench import client, delivery, environment, ingest, measure, peer, plan
 from bench.peer import Server
 from smtpproxy.tests.environment import missing
 
@@ -82,7 +82,7 @@ def test_the_client_counts_no_message_that_was_refused(listener):
 
 
 def test_a_message_has_about_the_size_asked_for_and_ends_once():
-    before, after = client.message(5000)
+    before, after = plan.message(5000)
     whole = before + b"0000000001" + after
     assert 4900 < len(whole) < 5100
     assert whole.endswith(b"\r\n.\r\n")
