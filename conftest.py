@@ -4,6 +4,7 @@ import pytest
 
 from accounts import credentials
 from accounts.tests.factories import AccountFactory, TenantFactory, UserFactory
+from delivery import intake
 
 
 @pytest.fixture
@@ -36,3 +37,4 @@ def operator(db):
 def _nothing_remembered():
     """Rows of one test must not answer the questions of the next."""
     credentials.forget_cached()
+    intake.forget_accounts()

@@ -45,7 +45,8 @@ class Claimed:
 
 
 def claim(ids: Sequence[uuid.UUID]) -> list[Claimed]:
-    """Claim those of `ids` that are due and nobody else has; ids without a row are logged (QUE-8).
+    """Claim those of `ids` that are due and nobody else has, and other fresh messages beside them as far as a list
+    reaches; ids without a row are logged (QUE-8).
 
     A message that was claimed before without an outcome is only taken when it comes alone, so that one which kills
     its worker takes no other down with it (QUE-6). One that has used up its claims is parked instead.
@@ -60,7 +61,10 @@ def claim(ids: Sequence[uuid.UUID]) -> list[Claimed]:
         due &= Q(claims=0)
     with transaction.atomic():
         free = Message.objects.select_for_update(skip_locked=True).filter(due, pk__in=ids)
-        Message.objects.filter(pk__in=list(free.values_list("pk", flat=True))).update(
+        taken = list(free.values_list("pk", "claims"))
+        if taken and not any(claims for _, claims in taken):
+            taken += _company([pk for pk, _ in taken])
+        Message.objects.filter(pk__in=[pk for pk, _ in taken]).update(
             status=MessageStatus.PROCESSING,
             lease=lease,
             next_attempt_at=now + timedelta(seconds=settings.DELIVERY_LEASE),
@@ -69,10 +73,10 @@ def claim(ids: Sequence[uuid.UUID]) -> list[Claimed]:
         )
     messages = list(
         Message.objects.select_related("tenant", "account").filter(
-            pk__in=ids, lease=lease, status=MessageStatus.PROCESSING
+            pk__in=[pk for pk, _ in taken], lease=lease, status=MessageStatus.PROCESSING
         )
     )
-    if len(messages) < len(ids):
+    if not set(ids) <= {message.pk for message in messages}:
         _log_missing(ids, {message.pk for message in messages})
     poisoned = [message for message in messages if message.claims > settings.DELIVERY_MAX_CLAIMS]
     if poisoned:
@@ -80,6 +84,19 @@ def claim(ids: Sequence[uuid.UUID]) -> list[Claimed]:
     for message in poisoned:
         park(message, "poison", f"Claimed {message.claims - 1} times without an outcome.")
     return _with_recipients([message for message in messages if message not in poisoned])
+
+
+def _company(taken: Sequence[uuid.UUID]) -> list[tuple[uuid.UUID, int]]:
+    """Fresh messages that nobody has, the oldest first, to fill the list of those `taken`.
+
+    Under load a ring brings few ids at a time, and a worker that waited for a provider with each few would fall
+    behind. The rings of those taken along find nothing left to do.
+    """
+    room = settings.DELIVERY_BATCH - len(taken)
+    if room <= 0:
+        return []
+    fresh = Message.objects.select_for_update(skip_locked=True).filter(status=MessageStatus.QUEUED, claims=0)
+    return list(fresh.exclude(pk__in=taken).order_by("pk").values_list("pk", "claims")[:room])
 
 
 def _log_missing(ids: Sequence[uuid.UUID], claimed: set[uuid.UUID]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from delivery import rows
 from delivery.models import Event, EventType, Message
 
 
@@ -22,4 +23,4 @@ def about(message: Message, type_: EventType, when: datetime, **data: Any) -> Ev
 
 def record(events: Iterable[Event]) -> None:
     """Write events; to be called inside the transaction that changes the state they report."""
-    Event.objects.bulk_create(events)
+    rows.insert_all(list(events))

@@ -18,7 +18,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import Account
-from delivery import events, policy, queue, store
+from delivery import events, policy, queue, rows, store
 from delivery.exceptions import Deferred, NotAccepted, StoreUnavailable
 from delivery.models import EventType, Message, MessageStatus, Recipient
 from delivery.pressure import pressure
@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 FIRST_LOOK = timedelta(minutes=1)
 """A fresh row is not due for this long: its ring is under way (ACC-3)."""
 RING_WAITS = (0.5, 1.0, 2.0)
+ACCOUNT_SECONDS = 1.0
+"""How long an account is remembered; a suspension counts after that at the latest (SMTP-5 asks for seconds)."""
+
+_known_accounts: dict[uuid.UUID, tuple[Account, float]] = {}
 
 
 @dataclass(slots=True)
@@ -81,7 +85,7 @@ def _our_failure() -> Deferred:
 
 
 def _check(submissions: Sequence[Submission], answers: dict[int, Answer]) -> list[Admitted]:
-    accounts = Account.objects.select_related("tenant").in_bulk({submission.account_id for submission in submissions})
+    accounts = _accounts({submission.account_id for submission in submissions})
     admitted = []
     for submission in submissions:
         try:
@@ -93,6 +97,24 @@ def _check(submissions: Sequence[Submission], answers: dict[int, Answer]) -> lis
         else:
             admitted.append(_rows(submission, accounts[submission.account_id], headers))
     return admitted
+
+
+def _accounts(ids: set[uuid.UUID]) -> dict[uuid.UUID, Account]:
+    """The accounts with their tenants, at most ACCOUNT_SECONDS old."""
+    now = time.monotonic()
+    known = {id_: one for id_, (one, read_at) in _known_accounts.items() if now - read_at < ACCOUNT_SECONDS}
+    if missing := ids - known.keys():
+        found = Account.objects.select_related("tenant").in_bulk(missing)
+        known |= found
+        _known_accounts.update({id_: (one, now) for id_, one in found.items()})
+        for id_ in [id_ for id_, (_, read_at) in list(_known_accounts.items()) if now - read_at >= ACCOUNT_SECONDS]:
+            _known_accounts.pop(id_, None)
+    return known
+
+
+def forget_accounts() -> None:
+    """Read every account anew."""
+    _known_accounts.clear()
 
 
 def _rows(submission: Submission, account: Account, headers: policy.Headers) -> Admitted:
@@ -167,8 +189,8 @@ def _write(stored: list[Admitted], answers: dict[int, Answer], deadline: float |
 
 def _insert(stored: Sequence[Admitted], deadline: float | None) -> None:
     with transaction.atomic():
-        Message.objects.bulk_create([one.message for one in stored])
-        Recipient.objects.bulk_create([recipient for one in stored for recipient in one.recipients])
+        rows.insert_all([one.message for one in stored])
+        rows.insert_all([recipient for one in stored for recipient in one.recipients])
         events.record(
             events.about(
                 one.message,

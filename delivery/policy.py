@@ -72,14 +72,15 @@ def check_header_senders(headers: Headers, identity: Identity) -> None:
 def read_headers(submission: Submission) -> Headers:
     """The few headers that acceptance needs; never raises, whatever the message looks like."""
     block = submission.body.header_block()
+    values = mime.first_values(block, ("subject", "message-id", "content-type"))
     return Headers(
         originators=mime.originators(block),
-        subject=_first(mime.header_values(block, "Subject"), 500),
-        message_id=_first(mime.header_values(block, "Message-ID"), 500),
-        has_attachments=mime.looks_multipart(block),
+        subject=_fit(values["subject"], 500),
+        message_id=_fit(values["message-id"], 500),
+        has_attachments=mime.is_multipart(values["content-type"]),
     )
 
 
-def _first(values: list[str], length: int) -> str:
+def _fit(value: str, length: int) -> str:
     # PostgreSQL takes no NUL in text.
-    return values[0].replace("\x00", "").strip()[:length] if values else ""
+    return value.replace("\x00", "").strip()[:length]

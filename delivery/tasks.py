@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from celery import shared_task
+from django.db import connection
 
 from delivery import sender, sweeper
 
@@ -18,13 +19,21 @@ def deliver(*payload: Any, **unknown: Any) -> None:
     """Look at these messages now."""
     ids = _ids(payload, unknown)
     if ids:
+        _look_after_connection()
         sender.deliver(ids)
 
 
 @shared_task(name="delivery.tasks.ring_due")
 def ring_due() -> None:
     """Ring for everything due."""
+    _look_after_connection()
     sweeper.ring_due()
+
+
+def _look_after_connection() -> None:
+    """Connections are kept between tasks; one that broke meanwhile is made anew."""
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
 
 
 def _ids(payload: tuple[Any, ...], unknown: dict[str, Any]) -> list[uuid.UUID]:

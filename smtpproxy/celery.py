@@ -13,6 +13,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "smtpproxy.settings")
 transport.register()
 app = Celery("smtpproxy")
 app.config_from_object("django.conf:settings", namespace="CELERY")
+# Celery would close the database connection before and after every task, a fifth of what a worker can deliver.
+app.conf.CELERY_DB_REUSE_MAX = 10**9
 app.autodiscover_tasks()
 
 

@@ -7,7 +7,15 @@ decides what is text, HTML and attachment.
 from delivery.mime.addresses import addresses
 from delivery.mime.compose import compose
 from delivery.mime.edit import REMOVED_AT_DELIVERY, strip_headers
-from delivery.mime.headers import header_block, header_items, header_values, looks_multipart, received_count
+from delivery.mime.headers import (
+    first_values,
+    header_block,
+    header_items,
+    header_values,
+    is_multipart,
+    looks_multipart,
+    received_count,
+)
 from delivery.mime.message import parse
 from delivery.mime.originators import Originators, originators
 from delivery.mime.trace import received_line
@@ -17,9 +25,11 @@ __all__ = [
     "Originators",
     "addresses",
     "compose",
+    "first_values",
     "header_block",
     "header_items",
     "header_values",
+    "is_multipart",
     "looks_multipart",
     "originators",
     "parse",

@@ -1,6 +1,7 @@
 """Small questions about the top-level header, answered without reading the body."""
 
 import re
+from collections.abc import Iterable
 
 from delivery.mime import parameters
 from delivery.mime.fields import read_fields, skip_blank_lines
@@ -30,6 +31,20 @@ def header_values(raw: bytes, name: str) -> list[str]:
     return [decode_words(to_text(f.value)) for f in block.fields if f.key == key]
 
 
+def first_values(raw: bytes, names: Iterable[str]) -> dict[str, str]:
+    """The decoded value of the first top-level field of each of `names` (lower case), "" where there is none.
+
+    One pass over the block for all of them; never raises.
+    """
+    wanted = dict.fromkeys(names, "")
+    open_ = {name.encode(): name for name in wanted}
+    for field in read_fields(raw, skip_blank_lines(raw)).fields:
+        name = open_.pop(field.key, None)
+        if name is not None:
+            wanted[name] = decode_words(to_text(field.value))
+    return wanted
+
+
 def header_items(raw: bytes) -> list[tuple[str, str]]:
     """Every top-level field in order as (lower-case name, decoded value on one line). Never raises.
 
@@ -49,6 +64,10 @@ def looks_multipart(raw: bytes) -> bool:
 
     False for text and for text beside HTML, True for every other type.
     """
-    values = header_values(raw, "content-type")
-    kind = parameters.parse(values[0])[0] if values else ""
+    return is_multipart(first_values(raw, ["content-type"])["content-type"])
+
+
+def is_multipart(content_type: str) -> bool:
+    """The same from the value of that field."""
+    kind = parameters.parse(content_type)[0] if content_type else ""
     return not (kind.startswith("text") or kind in ("", "multipart/alternative"))

@@ -102,6 +102,26 @@ def test_many_messages_travel_in_one_round(acme_account, box):
     assert {message.status for message in messages} == {MessageStatus.DELIVERED}
 
 
+def test_a_ring_for_one_takes_fresh_messages_along(acme_account, box, settings):
+    """Under load rings bring few ids; a worker that waited for a provider with each few would fall behind."""
+    settings.DELIVERY_BATCH = 4
+    messages = [accepted(acme_account, None, [f"r{n}@outside.example"]) for n in range(6)]
+    held = accepted(acme_account, None, ["held@outside.example"])
+    Message.objects.filter(pk=held.pk).update(status=MessageStatus.HELD, next_attempt_at=None)
+    deliver(messages[5])
+    assert sorted(box.recipients()) == [f"r{n}@outside.example" for n in (0, 1, 2, 5)]
+    deliver(*messages)
+    assert len(box.accepted) == 6
+
+
+def test_a_ring_for_nothing_takes_nothing_along(acme_account, box):
+    done, fresh = accepted(acme_account), accepted(acme_account)
+    Message.objects.filter(pk=done.pk).update(status=MessageStatus.DELIVERED, next_attempt_at=None)
+    sender.deliver([done.pk])
+    fresh.refresh_from_db()
+    assert fresh.status == MessageStatus.QUEUED
+
+
 class TestTemporaryFailure:
     def test_is_tried_again_after_the_first_wait_of_the_schedule(self, acme_account, box):
         """RET-1: 30 s times a factor from 0.5 to 1."""
@@ -457,9 +477,10 @@ class TestWorkerDeath:
         assert box.accepted == []
 
     def test_a_message_claimed_before_travels_alone(self, acme_account, box):
-        suspect, other = accepted(acme_account), accepted(acme_account)
+        suspect = accepted(acme_account)
         claims.claim([suspect.pk])
         make_due(suspect)
+        other = accepted(acme_account)
         deliver(suspect, other)
         assert (suspect.status, other.status) == (MessageStatus.PROCESSING, MessageStatus.DELIVERED)
         deliver(suspect)
