@@ -94,6 +94,15 @@ class Env:
 
         return self._read(name, default, parse, f"a number of seconds, at least {low}")
 
+    def share(self, name: Text, default: float) -> float:
+        def parse(raw: Text) -> float:
+            value = float(raw)
+            if not 0 <= value <= 1:
+                raise ValueError(raw)
+            return value
+
+        return self._read(name, default, parse, "a number from 0 to 1")
+
     def choice(self, name: Text, default: Text, choices: Iterable[Text]) -> Text:
         allowed = tuple(choices)
 

@@ -279,7 +279,8 @@ WORKER_HEALTH_PORT = env.int("WORKER_HEALTH_PORT", 0, high=65535)
 LOG_LEVEL = SMTP["LOG_LEVEL"]
 LOG_OUTPUT = env.choices("LOG_OUTPUT", ["stdout"], ["stdout"])
 LOGGING_CONFIG = "smtpproxy.logging.configure"
-LOGGING = {"level": LOG_LEVEL, "output": LOG_OUTPUT}
+LOG_SAMPLE_RATE = env.share("LOG_SAMPLE_RATE", 1.0)
+LOGGING = {"level": LOG_LEVEL, "output": LOG_OUTPUT, "sample_rate": LOG_SAMPLE_RATE}
 
 # --- Nothing misspelt ---------------------------------------------------------------------------------------------
 # What `.env` may hold besides: docker-compose.yml fills these in.

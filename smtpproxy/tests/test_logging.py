@@ -113,6 +113,25 @@ def test_the_row_that_broke_a_constraint_is_not_shown(lines, acme):
     assert "account_status_known" in line["error"]
 
 
+@pytest.mark.parametrize(("rate", "low", "high"), [(0.0, 0, 0), (0.3, 200, 400), (1.0, 1000, 1000)])
+def test_a_share_of_the_messages_is_logged_whole_when_all_goes_well(lines, rate, low, high):
+    """OBS-1."""
+    stream = logging.getLogger().handlers[0].stream
+    our_logging.configure({"level": "INFO", "sample_rate": rate})
+    logging.getLogger().handlers[0].setStream(stream)
+    log = structlog.get_logger("sampled")
+    for number in range(1000):
+        for event in ("message accepted", "attempt", "message"):
+            log.info(event, message_id=f"m{number}")
+    kept = [line["message_id"] for line in lines()]
+    assert low <= len(set(kept)) <= high
+    assert len(kept) == 3 * len(set(kept))
+    log.warning("attempt", message_id="m0")
+    log.info("client connected")
+    assert [line["event"] for line in lines()[len(kept) :]] == ["attempt", "client connected"]
+    our_logging.configure({"level": "INFO"})
+
+
 def test_a_line_break_in_a_value_makes_no_second_line(lines):
     structlog.get_logger("a").info("x", subject='a\r\n{"event": "forged"}')
     assert [line["event"] for line in lines()] == ["x"]

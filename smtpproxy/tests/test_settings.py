@@ -63,6 +63,7 @@ EFFECTS = {
     "SMTP_HEALTH_PORT": ("9001", "s.SMTP_HEALTH_PORT", 9001),
     "WORKER_HEALTH_PORT": ("9002", "s.WORKER_HEALTH_PORT", 9002),
     "LOG_LEVEL": ("ERROR", "logging.getLogger().level", 40),
+    "LOG_SAMPLE_RATE": ("0.25", "s.LOGGING['sample_rate']", 0.25),
     "LOG_OUTPUT": ("stdout", "s.LOGGING['output']", ["stdout"]),
 }
 LISTENER = {
