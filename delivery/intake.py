@@ -31,6 +31,7 @@ FIRST_LOOK = timedelta(minutes=1)
 RING_WAITS = (0.5, 1.0, 2.0)
 ACCOUNT_SECONDS = 1.0
 """How long an account is remembered; a suspension counts after that at the latest (SMTP-5 asks for seconds)."""
+MOST_ACCOUNTS = 10_000
 
 _known_accounts: dict[uuid.UUID, tuple[Account, float]] = {}
 
@@ -101,14 +102,16 @@ def _check(submissions: Sequence[Submission], answers: dict[int, Answer]) -> lis
 
 def _accounts(ids: set[uuid.UUID]) -> dict[uuid.UUID, Account]:
     """The accounts with their tenants, at most ACCOUNT_SECONDS old."""
+    # Several threads come here: single look-ups and stores only, never a walk over what another may be changing.
     now = time.monotonic()
-    known = {id_: one for id_, (one, read_at) in _known_accounts.items() if now - read_at < ACCOUNT_SECONDS}
+    entries = {id_: entry for id_ in ids if (entry := _known_accounts.get(id_)) and now - entry[1] < ACCOUNT_SECONDS}
+    known = {id_: account for id_, (account, _) in entries.items()}
     if missing := ids - known.keys():
-        found = Account.objects.select_related("tenant").in_bulk(missing)
-        known |= found
-        _known_accounts.update({id_: (one, now) for id_, one in found.items()})
-        for id_ in [id_ for id_, (_, read_at) in list(_known_accounts.items()) if now - read_at >= ACCOUNT_SECONDS]:
-            _known_accounts.pop(id_, None)
+        if len(_known_accounts) > MOST_ACCOUNTS:
+            _known_accounts.clear()
+        for id_, account in Account.objects.select_related("tenant").in_bulk(missing).items():
+            known[id_] = account
+            _known_accounts[id_] = (account, now)
     return known
 
 

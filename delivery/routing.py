@@ -19,6 +19,8 @@ from providers.models import Provider, RoutingRule, RoutingTarget
 CACHE_SECONDS = 1.0
 """How long a tenant's rules are remembered; a change counts after that at the latest (AMQP-4)."""
 
+MOST_TABLES = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -50,6 +52,8 @@ def table_for(tenant: Tenant) -> Table:
     known = _tables.get(tenant.pk)
     if known and time.monotonic() - known.loaded_at < CACHE_SECONDS:
         return known
+    if len(_tables) > MOST_TABLES:
+        _tables.clear()
     _tables[tenant.pk] = table = _load(tenant)
     return table
 

@@ -1,6 +1,7 @@
 """Acceptance: ACC-1, ACC-2, ACC-3, ACC-5, ACC-8, SMTP-6."""
 
 import json
+import threading
 import uuid
 from datetime import timedelta
 
@@ -235,3 +236,41 @@ def test_what_was_accepted_too_late_can_be_withdrawn_until_a_worker_has_it(acme_
     assert not intake.withdraw(claimed.pk)
     message.refresh_from_db()
     assert (message.status, message.next_attempt_at) == (MessageStatus.ENQUEUE_FAILED, None)
+
+
+def test_an_account_is_read_once_a_second_at_most_and_again_after_that(
+    acme_account, broker, monkeypatch, django_assert_num_queries
+):
+    """SMTP-5: a suspension counts within seconds."""
+    accepted(acme_account)
+    with django_assert_num_queries(0):
+        assert intake._accounts({acme_account.pk}) == {acme_account.pk: acme_account}
+    monkeypatch.setattr(intake, "ACCOUNT_SECONDS", 0.0)
+    Account.objects.update(status=Account.Status.SUSPENDED)
+    [answer] = intake.accept([submission(acme_account)])
+    assert (type(answer), answer.code) == (Rejected, "suspended")
+
+
+def test_threads_may_look_up_accounts_at_the_same_time(acme_account, broker, monkeypatch):
+    """A walk over what another thread changes would cost a whole batch its 250."""
+    intake._accounts({acme_account.pk})
+    monkeypatch.setattr(intake, "MOST_ACCOUNTS", 5)
+    stop, errors = threading.Event(), []
+
+    def churn():
+        while not stop.is_set():
+            for _ in range(50):
+                intake._known_accounts[uuid.uuid4()] = intake._known_accounts.get(acme_account.pk, (acme_account, 0.0))
+            intake._known_accounts.clear()
+
+    other = threading.Thread(target=churn)
+    other.start()
+    try:
+        for _ in range(300):
+            intake._accounts({acme_account.pk})
+    except RuntimeError as error:
+        errors.append(error)
+    finally:
+        stop.set()
+        other.join()
+    assert errors == []
