@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -26,7 +27,20 @@ class Row(models.Model):
         abstract = True
 
 
-class Tenant(Row):
+class Quotas(models.Model):
+    """How many messages may come in (LIM-1); empty: no limit."""
+
+    messages_per_minute = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
+    messages_per_hour = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
+    messages_per_month = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)], help_text="A calendar month in UTC."
+    )
+
+    class Meta:
+        abstract = True
+
+
+class Tenant(Quotas, Row):
     """An organisation. Nothing of one tenant is ever visible to another."""
 
     class Status(models.TextChoices):
@@ -36,6 +50,11 @@ class Tenant(Row):
     class UnknownOutcome(models.TextChoices):
         RESEND = "resend", "Send again (a duplicate is possible)"
         HOLD = "hold", "Hold for a person to decide"
+
+    class Lossless(models.TextChoices):
+        SPECIAL = "special", "Preferred for signed, encrypted, calendar and report messages"
+        PREFERRED = "preferred", "Preferred for every message"
+        REQUIRED = "required", "Required: nothing goes through a provider that would change it"
 
     name = models.CharField(max_length=200)
     slug = models.SlugField(max_length=63, unique=True)
@@ -50,6 +69,13 @@ class Tenant(Row):
         default=UnknownOutcome.RESEND,
         help_text="A worker died, or the connection broke, between sending and the provider's answer.",
     )
+    lossless = models.CharField(
+        "byte for byte",
+        max_length=9,
+        choices=Lossless,
+        default=Lossless.SPECIAL,
+        help_text="When providers of a route that send the very bytes received go before those that do not.",
+    )
     client_networks = models.JSONField(
         default=list,
         blank=True,
@@ -63,6 +89,9 @@ class Tenant(Row):
             models.CheckConstraint(condition=Q(status__in=["active", "suspended"]), name="tenant_status_known"),
             models.CheckConstraint(
                 condition=Q(unknown_outcome__in=["resend", "hold"]), name="tenant_unknown_outcome_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(lossless__in=["special", "preferred", "required"]), name="tenant_lossless_known"
             ),
         ]
 
@@ -151,7 +180,7 @@ class User(Row, AbstractBaseUser, PermissionsMixin):
 NEEDS_NETWORKS = "An account authenticated by network needs client networks."
 
 
-class Account(Row):
+class Account(Quotas, Row):
     """What an application signs in with."""
 
     class Status(models.TextChoices):

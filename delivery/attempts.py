@@ -148,6 +148,7 @@ def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMess
     key = job.key or uuid7()
     addresses = tuple(recipient.address for recipient in job.recipients)
     outbound = outbound.for_call(addresses, str(key))
+    verdict = backend.verdict(outbound)
     attempt = DeliveryLog(
         message_id=job.message.pk,
         tenant_id=job.message.tenant_id,
@@ -158,7 +159,8 @@ def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMess
         attempt_number=job.message.attempts,
         idempotency_key=key,
         recipients=list(addresses),
-        lost=[clean(text, 500) for text in backend.lost(outbound)],
+        fidelity=verdict.fidelity,
+        lost=[clean(text, 500) for text in verdict.lost],
         created_at=timezone.now(),
     )
     job.last = Call(provider, backend, outbound, attempt, probing)

@@ -6,11 +6,16 @@ the same transaction.
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Lower
 
+from accounts.crypto import EncryptedJSONField
 from accounts.ids import uuid7
 from accounts.models import Account, Tenant
+from providers.fidelity import Fidelity
 from providers.models import Provider
 
 
@@ -169,8 +174,8 @@ class DeliveryLog(models.Model):
     """One attempt: one call to one provider for some recipients of one message (DEL-7).
 
     Written as `sending` before the call (DEL-5). `idempotency_key` is what the provider was told: this row's id, or the
-    key of an earlier attempt whose answer was lost. `results` holds the outcome per
-    recipient, `lost` what the provider could not carry.
+    key of an earlier attempt whose answer was lost. `results` holds the outcome per recipient, `fidelity` and `lost`
+    what the provider would do to the message (PRV-4), `progress` what a send of several requests has done so far.
     """
 
     class Status(models.TextChoices):
@@ -196,7 +201,11 @@ class DeliveryLog(models.Model):
     idempotency_key = models.UUIDField()
     recipients = models.JSONField(default=list)
     results = models.JSONField(default=dict, blank=True)
+    fidelity = models.CharField(max_length=8, choices=[(f.value, f.value) for f in Fidelity], blank=True)
     lost = models.JSONField(default=list, blank=True)
+    progress: models.Field[dict[str, Any] | None, dict[str, Any] | None] = EncryptedJSONField(
+        null=True, blank=True, editable=False
+    )
     provider_message_id = models.CharField(max_length=255, blank=True)
     response_code = models.PositiveIntegerField(null=True, blank=True)
     error_code = models.CharField(max_length=64, blank=True)
@@ -299,3 +308,46 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return str(self.type)
+
+
+class Suppression(models.Model):
+    """An address a tenant must not be mailed again, in any case of its letters (EVT-2)."""
+
+    class Reason(models.TextChoices):
+        BOUNCED = "bounced", "Hard bounce"
+        SOFT_BOUNCES = "soft_bounces", "Soft bounces, again and again"
+        COMPLAINED = "complained", "Complaint"
+        UNSUBSCRIBED = "unsubscribed", "Unsubscribed"
+        MANUAL = "manual", "Entered by a person"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="suppressions", db_index=False)
+    address = models.CharField(max_length=320)
+    reason = models.CharField(max_length=16, choices=Reason, default=Reason.MANUAL)
+    text = models.CharField(max_length=1000, blank=True, help_text="What the provider said, or a note.")
+    provider = models.ForeignKey(
+        Provider, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False, db_index=False
+    )
+    message = models.ForeignKey(
+        Message, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            models.UniqueConstraint(
+                "tenant",
+                Lower("address"),
+                name="suppression_once_in_tenant",
+                violation_error_message="This address is suppressed already.",
+            ),
+            models.CheckConstraint(
+                condition=Q(reason__in=["bounced", "soft_bounces", "complained", "unsubscribed", "manual"]),
+                name="suppression_reason_known",
+            ),
+        ]
+        indexes = [models.Index(fields=["tenant", "-id"], name="suppression_list")]
+
+    def __str__(self) -> str:
+        return self.address

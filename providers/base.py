@@ -13,7 +13,9 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar
 
-from providers.exceptions import BadSettings
+from providers.exceptions import BadSettings, TooLarge, Unsupported
+from providers.fidelity import LOSSLESS, Fidelity, Verdict
+from providers.progress import Progress, Unkept
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _UNPRINTABLE_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -75,7 +77,8 @@ class OutboundMessage:
     `idempotency_key` is the id of the attempt that wrote the delivery log; a provider that honours such keys is given
     it. `raw` is the message as it may leave us: CRLF line ends, our Received line, no `Bcc:` and no control headers.
     `content` is parsed on first use. `envelope_recipients` are all recipients of the message, whatever became of
-    them: a header address that is not among them is never mailed (PRV-3).
+    them: a header address that is not among them is never mailed (PRV-3). `progress` is for backends whose send
+    takes several requests (`Backend.resumes`).
     """
 
     message_id: str
@@ -86,6 +89,7 @@ class OutboundMessage:
     raw: bytes
     smtputf8: bool
     parse: Callable[[bytes], Content]
+    progress: Progress = field(default_factory=Unkept, repr=False)
 
     @cached_property
     def content(self) -> Content:
@@ -192,6 +196,26 @@ class ConfigField:
         return f"must be {' and '.join(filter(None, bounds))}"
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What a service says this account may send, None where it names no limit.
+
+    `per_second` may be a fraction. `per_day` counts recipients in any 24 hours, `sent` of them are used up.
+    """
+
+    per_second: float | None = None
+    per_day: int | None = None
+    sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Something of which the service takes only so many calls at once: a mailbox, for example (PRV-6)."""
+
+    name: str
+    at_most: int
+
+
 class Backend:
     """One provider row, ready to send. Made once per row and worker process and kept (PRV-11).
 
@@ -201,16 +225,20 @@ class Backend:
 
     type: ClassVar[str]
     config_fields: ClassVar[tuple[ConfigField, ...]] = ()
-    takes_raw: ClassVar[bool] = False
-    """True when the bytes received are the bytes sent, so that nobody needs to parse them."""
+    takes_raw: bool = False
+    """True when the bytes received are the bytes sent, so that nobody needs to parse them. A row may decide it."""
     max_recipients: ClassVar[int] = 1000
     """Recipients in one call; delivery splits larger groups."""
-    max_size: ClassVar[int | None] = None
-    """Octets of raw message this provider takes; None when it names no limit."""
+    max_size: int | None = None
+    """Octets of raw message this provider takes; None when it names no limit. A row may decide it."""
     sandbox: ClassVar[bool] = False
     """True for types that deliver to nobody; they are used only where a row names them."""
     idempotent: ClassVar[bool] = False
     """True when a second send with the same idempotency key is recognised by the provider."""
+    resumes: ClassVar[bool] = False
+    """True when a send keeps its progress, so that the next one with the same key goes on where it stopped."""
+    reads_quota: ClassVar[bool] = False
+    """True when the service can be asked what this account may send (`quota`)."""
 
     def __init__(self, config: Mapping[str, Any], *, timeout: float = 30.0) -> None:
         """`config` is the decrypted `Provider.config`; `timeout` is in seconds and bounds each network wait.
@@ -267,9 +295,31 @@ class Backend:
         """
         raise NotImplementedError
 
-    def lost(self, message: OutboundMessage) -> tuple[str, ...]:  # noqa: ARG002
-        """What this provider cannot carry of the message, known before sending; empty when nothing is lost (PRV-4)."""
+    def verdict(self, message: OutboundMessage) -> Verdict:  # noqa: ARG002
+        """What this provider does to the message, known before sending (PRV-4). Never raises ProviderError: of what
+        cannot be sent at all nothing is lost, and `send` says why."""
+        return LOSSLESS if self.takes_raw else Verdict(Fidelity.MAPPED)
+
+    def check_size(self, message: OutboundMessage) -> None:
+        """Raise TooLarge for a message this provider would refuse for its size, before anything is sent (PRV-8)."""
+        if self.max_size is not None and len(message.raw) > self.max_size:
+            text = f"The message has {len(message.raw):,} octets; this provider takes {self.max_size:,}."
+            raise TooLarge(text, code="too_large")
+
+    def slots(self, message: OutboundMessage) -> tuple[Slot, ...]:  # noqa: ARG002
+        """What a call for this message occupies while it lasts, besides the provider itself."""
         return ()
+
+    def check_connection(self) -> str:
+        """Ask the service whether the settings work, without sending anything; returns its own words (PRV-13).
+
+        Raises ProviderError when they do not. A service that offers nothing to ask raises Unsupported.
+        """
+        raise Unsupported("This service offers no way to check the settings; send a test message.", code="no_check")
+
+    def quota(self) -> Quota:
+        """What the service says this account may send; only where `reads_quota`. Raises ProviderError."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Give back connections. The backend may be used again afterwards."""

@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Lower
 
 from accounts.crypto import EncryptedJSONField
+from accounts.ids import uuid7
 from accounts.models import Account, Row, Tenant
 from providers import conditions, registry
 from providers.exceptions import BadSettings, Misconfigured
@@ -59,6 +60,22 @@ class Provider(Row):
         validators=[check_retry_schedule],
         help_text="Seconds before each retry; empty: the platform's schedule.",
     )
+    per_second = models.FloatField(
+        "messages per second",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.001)],
+        help_text="At most so many calls start in a second, over all workers; empty: the type's own limit, if any.",
+    )
+    per_minute = models.PositiveIntegerField(
+        "messages per minute", null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    per_day = models.PositiveIntegerField(
+        "recipients per day", null=True, blank=True, validators=[MinValueValidator(1)], help_text="In any 24 hours."
+    )
+    concurrency = models.PositiveIntegerField(
+        "calls at once", null=True, blank=True, validators=[MinValueValidator(1)], help_text="Over all workers."
+    )
     unhealthy_until = models.DateTimeField(null=True, blank=True, editable=False)
     unhealthy_reason = models.CharField(max_length=500, blank=True, editable=False)
 
@@ -97,6 +114,33 @@ class Provider(Row):
         shared = Provider.objects.filter(tenant=None, name=self.name).exclude(pk=self.pk)
         if self.tenant_id is None and shared.exists():
             raise ValidationError({"name": SHARED_NAME_TAKEN})
+
+
+class HealthEvent(models.Model):
+    """A provider became unhealthy, or healthy again (PRV-10). Rows are only appended."""
+
+    tenant_path = "provider__tenant"
+
+    class State(models.TextChoices):
+        UNHEALTHY = "unhealthy"
+        HEALTHY = "healthy"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="health_events", db_index=False)
+    state = models.CharField(max_length=9, choices=State)
+    reason = models.CharField(max_length=500, blank=True)
+    until = models.DateTimeField(null=True, blank=True, help_text="When it is probed again.")
+    occurred_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=["unhealthy", "healthy"]), name="health_event_state_known"),
+        ]
+        indexes = [models.Index(fields=["provider", "-id"], name="health_event_provider")]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.state}"
 
 
 def _told(type_: str, error: BadSettings) -> list[ValidationError]:

@@ -55,7 +55,7 @@ def test_real_messages_pass_every_structured_service(type_, tmp_path, monkeypatc
         backend = rig.backend()
         for path in corpus():
             message = outbound(strip_headers(normal(path.read_bytes())))
-            lost = backend.lost(message)
+            lost = backend.verdict(message).lost
             (group,) = backend.split(message)
             before = len(rig.mails())
             try:
@@ -148,6 +148,6 @@ def test_damaged_messages_raise_nothing_unexpected(type_, tmp_path, monkeypatch)
             for _ in range(20):
                 raw[pick.randrange(len(raw) or 1) : 1] = bytes([pick.randrange(256)]) if raw else b""
             message = outbound(bytes(raw))
-            backend.lost(message)
+            backend.verdict(message)
             with contextlib.suppress(Unsupported, PermanentFailure):
                 backend.send(message)

@@ -14,6 +14,7 @@ from delivery.tests.mail import accepted, raw_message
 from providers import base
 from providers.backends.memory import MemoryBackend
 from providers.exceptions import Misconfigured, PermanentFailure, TemporaryFailure, TooLarge, Unsupported
+from providers.fidelity import Verdict
 from providers.models import Provider
 from providers.tests.factories import ProviderFactory, RoutingRuleFactory
 
@@ -545,10 +546,11 @@ def test_large_groups_are_split_into_the_calls_a_provider_takes(acme_account, bo
 
 
 def test_what_a_provider_cannot_carry_is_on_the_attempt(acme_account, box):
-    box.lost = ("headers lost: X-Odd",)
+    box.verdict = Verdict.mapped(("header X-Odd",))
     message = accepted(acme_account)
     deliver(message)
-    assert message.delivery_logs.get().lost == ["headers lost: X-Odd"]
+    attempt = message.delivery_logs.get()
+    assert (attempt.fidelity, attempt.lost) == ("lossy", ["header X-Odd"])
 
 
 def test_a_message_that_takes_the_parser_too_long_is_parked_and_the_worker_lives(

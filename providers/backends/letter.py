@@ -74,7 +74,10 @@ class Abilities:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One call's message. At least one of `text` and `html` is not empty; every attachment has a name and content."""
+    """One call's message. At least one of `text` and `html` is not empty; every attachment has a name and content.
+
+    `broken` is True when a signature or an encryption does not survive.
+    """
 
     sender: Mailbox
     reply_to: tuple[Mailbox, ...]
@@ -85,12 +88,14 @@ class Letter:
     attachments: tuple[Attachment, ...]
     headers: dict[str, str]
     lost: tuple[str, ...]
+    broken: bool = False
 
 
 def compose(message: OutboundMessage, abilities: Abilities) -> Letter:
     """The letter for this call. Raises Unsupported or PermanentFailure for what the service cannot say at all."""
     content = message.content
     lost: list[str] = list(_lost_structure(content))
+    broken = any(loss.startswith(("signature", "encryption", "S/MIME")) for loss in lost)
     sender = _sender(message, abilities, lost)
     reply_to = _reply_to(content, abilities, lost)
     addressing = address(content.to, content.cc, message.recipients, abilities.limits)
@@ -107,7 +112,7 @@ def compose(message: OutboundMessage, abilities: Abilities) -> Letter:
     text, page = _bodies(content, abilities, lost)
     attachments = tuple(_attachments(content.attachments, abilities, lost))
     headers = _headers(content.headers, abilities, lost)
-    return Letter(sender, reply_to, addressing, subject, text, page, attachments, headers, tuple(lost))
+    return Letter(sender, reply_to, addressing, subject, text, page, attachments, headers, tuple(lost), broken)
 
 
 def clean(text: str) -> str:

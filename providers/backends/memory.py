@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from providers.base import Backend, ConfigField, OutboundMessage, RecipientResult, SendResult
 from providers.exceptions import ProviderError
+from providers.fidelity import LOSSLESS, Verdict
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Box:
 
     accepted: list[OutboundMessage] = field(default_factory=list)
     answers: deque[ProviderError | Mapping[str, RecipientResult]] = field(default_factory=deque)
-    lost: tuple[str, ...] = ()
+    verdict: Verdict = LOSSLESS
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def recipients(self) -> list[str]:
@@ -67,5 +68,8 @@ class MemoryBackend(Backend):
         result = SendResult.all_delivered(message.recipients, f"memory-{number}", text="Kept in memory.")
         return SendResult({**result.recipients, **answer}, result.provider_message_id, text=result.text)
 
-    def lost(self, message: OutboundMessage) -> tuple[str, ...]:  # noqa: ARG002
-        return self._box.lost
+    def verdict(self, message: OutboundMessage) -> Verdict:  # noqa: ARG002
+        return self._box.verdict
+
+    def check_connection(self) -> str:
+        return "Kept in memory."

@@ -11,6 +11,7 @@ from providers.backends.letter import Abilities, Letter, compose
 from providers.base import Backend, OutboundMessage, RecipientResult, RecipientStatus, SendResult
 from providers.envelope import Addressing, groups, same
 from providers.exceptions import PermanentFailure, ProviderError, TemporaryFailure
+from providers.fidelity import Verdict
 from providers.http import Answer, HttpClient
 from providers.scrub import scrub
 
@@ -51,11 +52,12 @@ class StructuredBackend(Backend):
         content = message.content
         return groups(content.to, content.cc, message.recipients, self.abilities.limits)
 
-    def lost(self, message: OutboundMessage) -> tuple[str, ...]:
+    def verdict(self, message: OutboundMessage) -> Verdict:
         try:
-            return compose(message, self.abilities).lost
+            letter = compose(message, self.abilities)
         except ProviderError:
-            return ()  # nothing will be sent; `send` says why
+            return Verdict.mapped(())  # nothing will be sent; `send` says why
+        return Verdict.mapped(letter.lost, broken=letter.broken)
 
     def send(self, message: OutboundMessage) -> SendResult:
         letter = compose(message, self.abilities)

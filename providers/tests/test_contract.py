@@ -117,13 +117,13 @@ def test_an_inline_image_is_referred_to_by_its_content_id_or_the_loss_is_named(s
     (mail,) = service_rig.mails()
     kept = [file.cid for file in mail.files] == ["logo@acme"]
     assert kept == (service_rig.type != "brevo")
-    assert kept != any("inline part" in entry for entry in backend.lost(message))
+    assert kept != any("inline part" in entry for entry in backend.verdict(message).lost)
 
 
 def test_custom_headers_arrive_or_the_loss_is_named(service_rig):
     backend = service_rig.backend()
     message = outbound(text_only(Bcc=CARA, In_Reply_To="<q@globex.test>", X_Note="größer"))
-    lost = backend.lost(message)
+    lost = backend.verdict(message).lost
     backend.send(message)
     (mail,) = service_rig.mails()
     arrived = {name.lower() for name in mail.headers} | ({"in-reply-to"} if "in_reply_to" in mail.payload else set())
@@ -332,7 +332,7 @@ def test_what_cannot_be_written_is_said_without_sending(service_rig):
         backend.send(message)
         assert service_rig.reached() == ["jörg@globex.test"]
         return
-    backend.lost(message)  # says nothing, and does not raise
+    backend.verdict(message)  # says nothing, and does not raise
     with pytest.raises(PermanentFailure) as caught:
         backend.send(message)
     assert caught.value.code == "smtputf8_required"

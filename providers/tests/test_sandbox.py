@@ -6,6 +6,7 @@ from providers import registry
 from providers.backends.memory import MemoryBackend
 from providers.base import RecipientResult, RecipientStatus
 from providers.exceptions import Misconfigured, TemporaryFailure
+from providers.fidelity import Verdict
 from providers.tests.messages import ANNA, BERT, outbound, text_only
 
 
@@ -39,7 +40,7 @@ def test_memory_fails_and_refuses_as_it_is_told():
     box, backend = MemoryBackend.box("a"), registry.connect("memory", {"box": "a"})
     refusal = RecipientResult(RecipientStatus.FAILED, code="550", text="no such user")
     box.answers += [TemporaryFailure("later", code="throttled"), {BERT: refusal}]
-    box.lost = ("signature",)
+    box.verdict = Verdict.mapped(("signature",), broken=True)
     message = outbound(text_only(), [ANNA, BERT])
     with pytest.raises(TemporaryFailure, match="later"):
         backend.send(message)
@@ -47,6 +48,6 @@ def test_memory_fails_and_refuses_as_it_is_told():
     assert result.recipients[BERT] == refusal
     assert result.recipients[ANNA].status is RecipientStatus.DELIVERED
     assert backend.send(message).recipients[BERT].status is RecipientStatus.DELIVERED
-    assert backend.lost(message) == ("signature",)
+    assert backend.verdict(message).lost == ("signature",)
     assert box.recipients() == [ANNA, BERT, ANNA, BERT]
     assert MemoryBackend.box("b").accepted == []

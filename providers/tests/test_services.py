@@ -226,7 +226,7 @@ def test_mailersend_sends_own_headers_where_the_plan_allows_them(rig_of):
     config = {**rig.config(), "custom_headers": True}
     backend = type(rig.backend())(config, timeout=5)
     message = outbound(text_only())
-    assert backend.lost(message) == ()
+    assert backend.verdict(message).lost == ()
     backend.send(message)
     assert rig.mails()[0].headers["X-Order"] == "4711"
 
