@@ -2,7 +2,7 @@
 
 import pytest
 
-from accounts import credentials
+from accounts import credentials, shared_state
 from accounts.tests.factories import AccountFactory, TenantFactory, UserFactory
 from delivery import intake
 
@@ -38,3 +38,11 @@ def _nothing_remembered():
     """Rows of one test must not answer the questions of the next."""
     credentials.forget_cached()
     intake.forget_accounts()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_shared():
+    """Limits, quotas and health of one test must not reach the next."""
+    yield
+    if shared_state.in_use():
+        shared_state.forget_everything()
