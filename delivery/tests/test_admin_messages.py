@@ -7,8 +7,7 @@ from django.urls import reverse
 
 from accounts.models import AuditEntry
 from accounts.tests.factories import AccountFactory, UserFactory
-from delivery import admin as delivery_admin
-from delivery import control
+from delivery import control, message_admin, read_only_admin
 from delivery.models import Event, Message
 from delivery.tests.factories import DeliveryLogFactory, EventFactory, MessageFactory, RecipientFactory
 from providers.tests.factories import ProviderFactory
@@ -103,7 +102,7 @@ def test_a_whole_filter_can_be_acted_on_up_to_a_bound(client, admin, acme_accoun
         follow=True,
     ).content.decode()
     assert "3 messages released." in page
-    monkeypatch.setattr(delivery_admin, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(message_admin, "MOST_AT_ONCE", 2)
     assert "nothing was done" in do(client, "hold", *Message.objects.all())
     assert set(Message.objects.values_list("status", flat=True)) == {"queued"}
 
@@ -122,10 +121,10 @@ def test_the_page_of_a_message_shows_its_recipients_attempts_and_events_and_no_b
 
 def test_a_thousand_recipients_do_not_make_a_page_of_a_thousand_rows(client, admin, acme_account):
     message = MessageFactory(account=acme_account, recipients=[])
-    for number in range(delivery_admin.FirstRows.most + 5):
+    for number in range(read_only_admin.FirstRows.most + 5):
         RecipientFactory(message=message, address=f"r{number:04}@outside.example")
     page = client.get(page_of(message)).content.decode()
-    assert page.count("@outside.example") <= 2 * delivery_admin.FirstRows.most
+    assert page.count("@outside.example") <= 2 * read_only_admin.FirstRows.most
     assert "r0000@outside.example" in page
     assert "r0104@outside.example" not in page
 

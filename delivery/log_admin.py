@@ -1,0 +1,88 @@
+"""The admin of delivery logs: one attempt each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from accounts.tenancy import Area
+from accounts.tenant_admin import VisibleRelatedFilter
+from delivery.models import DeliveryLog
+from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline
+from providers.admin import TypeFilter
+
+
+class DeliveryLogInline(ReadOnlyInline):
+    model = DeliveryLog
+    area = Area.LOGS
+    fields = (
+        "attempt_number",
+        "created_at",
+        "provider_name",
+        "status",
+        "response_code",
+        "error_code",
+        "error_text",
+        "duration_ms",
+    )
+    verbose_name_plural = f"Delivery logs (newest {FirstRows.most})"
+    show_change_link = True
+
+
+@admin.register(DeliveryLog)
+class DeliveryLogAdmin(OfMessageAdmin):
+    area = Area.LOGS
+    list_display = (
+        "created_at",
+        "status",
+        "provider_name",
+        "provider_type",
+        "account",
+        "message_id",
+        "attempt_number",
+        "response_code",
+        "error_code",
+        "duration_ms",
+    )
+    list_select_related = ("account",)
+    search_fields = ("=provider_message_id", "=error_code")
+    search_help_text = "Id of the message or attempt, provider message id, or error code."
+    fields = (
+        "id",
+        "message_id",
+        "attempt_number",
+        "status",
+        "provider_name",
+        "provider_type",
+        "provider_message_id",
+        "response_code",
+        "error_code",
+        "error_text",
+        "recipients_told",
+        "results_told",
+        "lost",
+        "duration_ms",
+        "created_at",
+        "finished_at",
+    )
+
+    class ProviderTypeFilter(TypeFilter):
+        title = "provider type"
+        parameter_name = "provider_type"
+
+        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+            return queryset.filter(provider_type=self.value()) if self.value() else queryset
+
+    list_filter = ("status", ProviderTypeFilter, ("account", VisibleRelatedFilter), ("provider", VisibleRelatedFilter))
+
+    @admin.display(description="recipients")
+    def recipients_told(self, row: DeliveryLog) -> str:
+        return "\n".join(row.recipients)
+
+    @admin.display(description="results")
+    def results_told(self, row: DeliveryLog) -> str:
+        return json.dumps(row.results, indent=2, ensure_ascii=False)

@@ -1,0 +1,94 @@
+"""What the pages of rows share that the system writes and people read."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.forms.models import BaseInlineFormSet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+from accounts.tenancy import Area, Verb, permits
+from accounts.tenant_admin import RoleInline, TenantModelAdmin
+
+
+class ReadOnlyAdmin(TenantModelAdmin):
+    """Rows that the system writes and people read."""
+
+    offers = frozenset()
+
+
+class FirstRows(BaseInlineFormSet):
+    """The first rows below a message: a page stays readable with a thousand recipients."""
+
+    most = 100
+
+    def get_queryset(self) -> QuerySet[Any]:
+        if not hasattr(self, "_first"):
+            self._first = super().get_queryset()[: self.most]
+        return self._first
+
+
+class ReadOnlyInline(RoleInline):
+    offers = frozenset()
+    formset = FirstRows
+    can_delete = False
+
+    order = "-pk"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).order_by(self.order)
+
+
+class OccurringFilter(admin.ChoicesFieldListFilter):
+    """A filter by choices without those that nothing sets yet."""
+
+    not_yet = frozenset({"scheduled", "confirmed", "bounced", "complained", "suppressed", "opened", "clicked"})
+    not_yet |= {"unsubscribed", "deferred"}
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        names = [None, *(name for name, _ in self.field.flatchoices)]
+        for name, choice in zip(names, super().choices(changelist), strict=False):
+            if name not in self.not_yet:
+                yield choice
+
+
+def as_uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
+class OfMessageAdmin(ReadOnlyAdmin):
+    """Rows that belong to a message, linked to it for those who may see it."""
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        may = permits(request.user, Area.MESSAGES, Verb.READ)
+        return ["message_link" if name == "message_id" and may else name for name in super().get_list_display(request)]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        may = permits(request.user, Area.MESSAGES, Verb.READ)
+        return ["message_link" if name == "message_id" and may else name for name in self.fields or ()]
+
+    @admin.display(description="message")
+    def message_link(self, row: Any) -> str:
+        url = reverse("admin:delivery_message_change", args=[row.message_id])
+        return format_html('<a href="{}">{}</a>', url, row.message_id)
+
+    @admin.display(description="message")
+    def message_id(self, row: Any) -> str:
+        return str(row.message_id)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        key = as_uuid(search_term.strip())
+        if key is not None:
+            return queryset.filter(Q(pk=key) | Q(message_id=key)), False
+        return super().get_search_results(request, queryset, search_term)
