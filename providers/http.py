@@ -119,20 +119,30 @@ class HttpClient:
         self._pools = urllib3.PoolManager(maxsize=POOL_SIZE, blocksize=_CHUNK)
         self._pools.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
 
+    def get(self, path: str, headers: Mapping[str, str]) -> Answer:
+        """GET; see `request`."""
+        return self.request("GET", path, None, headers)
+
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """POST to `path` below the base URL, or to an absolute URL below it.
+        """POST; see `request`."""
+        return self.request("POST", path, body, headers)
+
+    def request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        """Ask for `path` below the base URL, or for an absolute URL below it. `body` is None where there is none.
 
         Any status is an answer. Raises TemporaryFailure when there was none.
         """
         url = path if path.startswith(self.base_url) else self.base_url + path.lstrip("/")
-        always = {"User-Agent": "smtpproxy", "Accept-Encoding": "gzip", "Content-Length": str(len(body))}
+        always = {"User-Agent": "smtpproxy", "Accept-Encoding": "gzip"}
+        if body is not None:
+            always["Content-Length"] = str(len(body))
         _progress.sent = False
         try:
             response = self._pools.request(
-                "POST",
+                method,
                 url,
                 # In pieces, so that the timeout holds for each piece and not for the whole of a long upload.
-                body=body if len(body) <= _CHUNK else io.BytesIO(body),
+                body=body if body is None or len(body) <= _CHUNK else io.BytesIO(body),
                 headers={**headers, **always},
                 timeout=self._timeout,
                 retries=False,

@@ -30,6 +30,9 @@ class Echo(StandIn):
     def error(self, status):
         return {"status": status}
 
+    def show(self, path, headers):
+        return 200, {"shown": path, "length": headers.get("Content-Length")}, {}
+
     def take(self, payload, key, headers):
         self.accepted.append(Accepted(key, payload, "", [], [], [], "", None, None, headers=dict(headers)))
         return 200, {"taken": len(self.accepted)}, {}
@@ -59,6 +62,21 @@ def test_an_answer_has_status_headers_and_json(echo):
     assert echo.accepted[0].payload == {"a": 1}
     assert echo.accepted[0].headers["User-Agent"] == "smtpproxy"
     assert "taken" not in repr(answer)
+
+
+def test_a_get_carries_no_body_and_shares_the_connection(echo):
+    with client_of(echo.url) as client:
+        post(client)
+        answer = client.get("account?limit=1", {"Accept": "application/json"})
+    assert (answer.status, answer.json()) == (200, {"shown": "/account?limit=1", "length": None})
+    assert echo.connections == 1
+
+
+def test_a_get_that_is_not_answered_is_temporary(echo):
+    echo.reset_next()
+    with client_of(echo.url) as client, pytest.raises(TemporaryFailure) as caught:
+        client.get("account", {})
+    assert caught.value.code == "connection_lost"
 
 
 def test_requests_one_after_another_share_a_connection(echo):

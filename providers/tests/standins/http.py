@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -95,6 +95,7 @@ class StandIn:
     type: ClassVar[str]
     path: ClassVar[str]
     base_path: ClassVar[str] = ""
+    content_type: ClassVar[str] = "application/json"
     credential: ClassVar[str]
     """The setting of our backend that holds the key."""
     unauthorized: ClassVar[int] = 401
@@ -180,6 +181,19 @@ class StandIn:
         """The vendor's usual body for that status."""
         raise NotImplementedError
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where messages may be posted."""
+        return (self.path,)
+
+    def read(self, body: bytes, headers: Mapping[str, str], path: str) -> Any:
+        """The payload of a request. Raises ValueError for what the service cannot read."""
+        return json.loads(body)
+
+    def show(self, path: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
+        """The answer to a GET. Raises Refused."""
+        raise Refused(405, self.error(405))
+
     # Shared checks
 
     def check(self, validator: Draft202012Validator, payload: Any) -> str | None:
@@ -251,8 +265,14 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
+        self._serve(self._judge)
+
+    def do_GET(self) -> None:
+        self._serve(self._show)
+
+    def _serve(self, judge: Callable[[bytes], tuple[int, Any, dict[str, str]]]) -> None:
         service = self.standin
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         with service._lock:
             service.requests += 1
             order = service._orders.popleft() if service._orders else {}
@@ -266,24 +286,30 @@ class _Handler(BaseHTTPRequestHandler):
             return self._cut()
         silent = "hang" in order or "reset" in order
         if not silent or order.get("take"):
-            result = self._judge(body)
+            result = judge(body)
             if not silent:
                 return self._answer(*result)
         if "hang" in order:
             time.sleep(order["hang"])
         return self._cut(hard="reset" in order)
 
-    def do_GET(self) -> None:
-        self._answer(405, self.standin.error(405), {})
+    def _show(self, body: bytes) -> tuple[int, Any, dict[str, str]]:
+        service = self.standin
+        if body or not self.path.startswith(service.base_path):
+            return 400, service.error(400), {}
+        try:
+            return service.show(self.path.removeprefix(service.base_path), self.headers)
+        except Refused as refused:
+            return refused.status, refused.body, refused.headers
 
     def _judge(self, body: bytes) -> tuple[int, Any, dict[str, str]]:
         service = self.standin
-        if self.path != service.base_path + service.path:
+        if self.path not in {service.base_path + path for path in service.paths}:
             return 404, service.error(404), {}
-        if self.headers.get("Content-Type", "").partition(";")[0] != "application/json":
+        if self.headers.get("Content-Type", "").partition(";")[0] != service.content_type:
             return 415, service.error(415), {}
         try:
-            payload = json.loads(body)
+            payload = service.read(body, self.headers, self.path.removeprefix(service.base_path))
         except ValueError:
             return 400, service.error(400), {}
         key = service.authorized(self.headers, payload)
