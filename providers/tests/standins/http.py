@@ -11,11 +11,12 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
@@ -85,11 +86,23 @@ class Refused(Exception):
         self.status, self.body, self.headers = status, body, dict(headers or {})
 
 
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request as it arrived; `path` is without the stand-in's `base_path` and without the query."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
 class StandIn:
     """A service on loopback. Subclasses check the request and write the vendor's answers.
 
     `accepted` is what was taken, `refusals` what was refused by the rules (a test that sends a good message can
-    assert that it is empty), `connections` the number of TCP connections so far.
+    assert that it is empty), `connections` the number of TCP connections so far. A service with many methods and
+    paths overrides `serve`.
     """
 
     type: ClassVar[str]
@@ -141,33 +154,72 @@ class StandIn:
         """Settings of a provider row that uses this service."""
         return {self.credential: key or self.keys[0], "base_url": self.url, **more}
 
+    # Orders are for the next requests; with `at`, for the next whose method and path it matches: `at="PUT "`.
+
     def fail_next(
-        self, status: int, body: Any = None, headers: Mapping[str, str] | None = None, times: int = 1
+        self, status: int, body: Any = None, headers: Mapping[str, str] | None = None, times: int = 1, at: str = ""
     ) -> None:
         """Answer the next requests so. Without a body it is the vendor's usual one for that status."""
-        self._order(times, status=status, body=body, headers=dict(headers or {}))
+        self._order(times, at, status=status, body=body, headers=dict(headers or {}))
 
-    def hang_next(self, seconds: float, *, take: bool = False, times: int = 1) -> None:
+    def hang_next(self, seconds: float, *, take: bool = False, times: int = 1, at: str = "") -> None:
         """Do not answer the next requests for so long; with `take`, the messages are taken all the same."""
-        self._order(times, hang=seconds, take=take)
+        self._order(times, at, hang=seconds, take=take)
 
-    def reset_next(self, *, take: bool = False) -> None:
+    def reset_next(self, *, take: bool = False, at: str = "") -> None:
         """Cut the connection of the next request after reading it in full; with `take`, the message is taken."""
-        self._order(1, reset=True, take=take)
+        self._order(1, at, reset=True, take=take)
 
-    def answer_next(self, raw: bytes) -> None:
+    def answer_next(self, raw: bytes, at: str = "") -> None:
         """Write these bytes as the whole answer and close."""
-        self._order(1, raw=raw)
+        self._order(1, at, raw=raw)
 
     def close_idle(self) -> None:
         """Close every open connection, as a server does that has waited long enough."""
         self._server.close_all()
 
-    def _order(self, times: int, **order: Any) -> None:
+    def _order(self, times: int, at: str = "", **order: Any) -> None:
         with self._lock:
-            self._orders.extend([order] * times)
+            self._orders.extend([{"at": at, **order}] * times)
+
+    def _ordered(self, request: Request) -> dict[str, Any]:
+        """The first order that is meant for this request, taken off the list."""
+        said = f"{request.method} {request.path}"
+        for number, order in enumerate(self._orders):
+            if re.search(order["at"], said):
+                del self._orders[number]
+                return order
+        return {}
 
     # What a subclass says
+
+    def serve(self, request: Request) -> tuple[int, Any, dict[str, str]]:
+        """The answer to any request: status, body and headers. Raises Refused."""
+        if request.method == "POST":
+            return self.posted(request)
+        if request.method == "GET" and not request.body:
+            query = f"?{urlencode(request.query)}" if request.query else ""
+            return self.show(request.path + query, request.headers)
+        raise Refused(405, self.error(405))
+
+    def counts(self, request: Request) -> bool:
+        """Whether a request is counted and takes orders: not one for a token, which is nobody's message."""
+        return True
+
+    def posted(self, request: Request) -> tuple[int, Any, dict[str, str]]:
+        """A message was posted to one of `paths`."""
+        if request.path not in self.paths:
+            return 404, self.error(404), {}
+        if request.headers.get("Content-Type", "").partition(";")[0] != self.content_type:
+            return 415, self.error(415), {}
+        try:
+            payload = self.read(request.body, request.headers, request.path)
+        except ValueError:
+            return 400, self.error(400), {}
+        key = self.authorized(request.headers, payload)
+        if key is None:
+            return self.unauthorized, self.error(self.unauthorized), {}
+        return self.take(payload, key, request.headers)
 
     def authorized(self, headers: Mapping[str, str], payload: Any) -> str | None:
         """The key of the request if it is a good one."""
@@ -255,27 +307,18 @@ class _Handler(BaseHTTPRequestHandler):
     standin: ClassVar[StandIn]
     timeout = 30
     wbufsize = -1
-
-    def setup(self) -> None:
-        super().setup()
-        with self.standin._lock:
-            self.standin.connections += 1
+    _counted = False
 
     def log_message(self, *args: Any) -> None:
         pass
 
-    def do_POST(self) -> None:
-        self._serve(self._judge)
-
-    def do_GET(self) -> None:
-        self._serve(self._show)
-
-    def _serve(self, judge: Callable[[bytes], tuple[int, Any, dict[str, str]]]) -> None:
+    def _serve(self) -> None:
         service = self.standin
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        with service._lock:
-            service.requests += 1
-            order = service._orders.popleft() if service._orders else {}
+        path, _, query = self.path.partition("?")
+        below = path.removeprefix(service.base_path)
+        request = Request(self.command, below, dict(parse_qsl(query)), self.headers, body)
+        order = self._note(request)
         if service.delay:
             time.sleep(service.delay)
         if "status" in order:
@@ -286,38 +329,32 @@ class _Handler(BaseHTTPRequestHandler):
             return self._cut()
         silent = "hang" in order or "reset" in order
         if not silent or order.get("take"):
-            result = judge(body)
+            result = self._judge(request, known=path.startswith(service.base_path))
             if not silent:
                 return self._answer(*result)
         if "hang" in order:
             time.sleep(order["hang"])
         return self._cut(hard="reset" in order)
 
-    def _show(self, body: bytes) -> tuple[int, Any, dict[str, str]]:
-        service = self.standin
-        if body or not self.path.startswith(service.base_path):
-            return 400, service.error(400), {}
-        try:
-            return service.show(self.path.removeprefix(service.base_path), self.headers)
-        except Refused as refused:
-            return refused.status, refused.body, refused.headers
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
-    def _judge(self, body: bytes) -> tuple[int, Any, dict[str, str]]:
+    def _note(self, request: Request) -> dict[str, Any]:
         service = self.standin
-        if self.path not in {service.base_path + path for path in service.paths}:
+        if not service.counts(request):
+            return {}
+        with service._lock:
+            service.requests += 1
+            service.connections += not self._counted
+            self._counted = True
+            return service._ordered(request)
+
+    def _judge(self, request: Request, *, known: bool) -> tuple[int, Any, dict[str, str]]:
+        service = self.standin
+        if not known:
             return 404, service.error(404), {}
-        if self.headers.get("Content-Type", "").partition(";")[0] != service.content_type:
-            return 415, service.error(415), {}
-        try:
-            payload = service.read(body, self.headers, self.path.removeprefix(service.base_path))
-        except ValueError:
-            return 400, service.error(400), {}
-        key = service.authorized(self.headers, payload)
-        if key is None:
-            return service.unauthorized, service.error(service.unauthorized), {}
         with service._lock:
             try:
-                return service.take(payload, key, self.headers)
+                return service.serve(request)
             except Refused as refused:
                 service.refusals.append((refused.status, refused.body))
                 return refused.status, refused.body, refused.headers
