@@ -69,6 +69,7 @@ class TenantAdmin(StatusMixin):
         "status",
         "may_use_shared_providers",
         "unknown_outcome",
+        "lossless",
         "client_networks",
         "created_at",
         "updated_at",

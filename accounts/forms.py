@@ -85,7 +85,13 @@ class TenantForm(forms.ModelForm):
         model = Tenant
         fields = "__all__"  # noqa: DJ007  the admin names them
         field_classes = {"client_networks": LinesField}
-        help_texts = {"client_networks": "Networks clients may connect from, one a line (192.0.2.0/24); empty: any."}
+        help_texts = {
+            "client_networks": "Networks clients may connect from, one a line (192.0.2.0/24); empty: any.",
+            "lossless": "Some providers send the very bytes they are given; others take a message apart and write it "
+            "anew, so that signatures break and headers are lost. Preferred: of the providers of a route those that "
+            "lose least go first, and the others stay as fallbacks. Required: a message for which the route has no "
+            "provider that leaves it as it is waits on hold.",
+        }
 
 
 class AccountForm(ErrorsAnywhere, forms.ModelForm):

@@ -15,6 +15,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from accounts.ids import uuid7
+from accounts.models import Tenant
 from delivery.deadline import DeadlineExceeded
 from delivery.models import DeliveryLog, Message, Recipient, RecipientStatus
 from providers import base, connections
@@ -28,12 +29,16 @@ from providers.exceptions import (
     TooLarge,
     Unsupported,
 )
+from providers.fidelity import Fidelity
 from providers.models import Provider
 
 log = structlog.get_logger(__name__)
 
 UNREADABLE = "parse_timeout"
 """Code of a failure to take a message apart in time, for providers that do not take it whole."""
+
+NOT_LOSSLESS = "not_lossless"
+"""Code of a failure to find the message unchanged by a provider where the tenant demands that."""
 
 _UNFIT = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -143,12 +148,19 @@ def passes_on(failure: ProviderError) -> bool:
 
 
 def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMessage, *, probing: bool = False) -> Call:
-    """The job's next call with its attempt row, which is yet to be written."""
-    job.message.attempts += 1
+    """The job's next call with its attempt row, which is yet to be written.
+
+    Raises Unsupported where the tenant demands that mail goes out as it was written and this call would change it:
+    what was true of all recipients together need not be of those of one call.
+    """
     key = job.key or uuid7()
     addresses = tuple(recipient.address for recipient in job.recipients)
     outbound = outbound.for_call(addresses, str(key))
     verdict = backend.verdict(outbound)
+    demanded = job.message.tenant.lossless == Tenant.Lossless.REQUIRED
+    if demanded and verdict.fidelity is not Fidelity.LOSSLESS:
+        raise Unsupported(f"{provider.name} would change the message ({verdict}).", code=NOT_LOSSLESS)
+    job.message.attempts += 1
     attempt = DeliveryLog(
         message_id=job.message.pk,
         tenant_id=job.message.tenant_id,

@@ -14,9 +14,18 @@ from accounts.tenant_admin import VisibleRelatedFilter
 from delivery.models import DeliveryLog
 from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline
 from providers.admin import TypeFilter
+from providers.fidelity import Fidelity, Verdict
 
 
-class DeliveryLogInline(ReadOnlyInline):
+class VerdictMixin:
+    """What the provider was known to do to the message before it was sent (PRV-4)."""
+
+    @admin.display(description="fidelity", ordering="fidelity")
+    def verdict(self, row: DeliveryLog) -> str:
+        return str(Verdict(Fidelity(row.fidelity), tuple(row.lost))) if row.fidelity else ""
+
+
+class DeliveryLogInline(VerdictMixin, ReadOnlyInline):
     model = DeliveryLog
     area = Area.LOGS
     fields = (
@@ -24,17 +33,19 @@ class DeliveryLogInline(ReadOnlyInline):
         "created_at",
         "provider_name",
         "status",
+        "verdict",
         "response_code",
         "error_code",
         "error_text",
         "duration_ms",
     )
+    readonly_fields = ("verdict",)
     verbose_name_plural = f"Delivery logs (newest {FirstRows.most})"
     show_change_link = True
 
 
 @admin.register(DeliveryLog)
-class DeliveryLogAdmin(OfMessageAdmin):
+class DeliveryLogAdmin(VerdictMixin, OfMessageAdmin):
     area = Area.LOGS
     list_display = (
         "created_at",
@@ -44,6 +55,7 @@ class DeliveryLogAdmin(OfMessageAdmin):
         "account",
         "message_id",
         "attempt_number",
+        "verdict",
         "response_code",
         "error_code",
         "duration_ms",
@@ -64,7 +76,7 @@ class DeliveryLogAdmin(OfMessageAdmin):
         "error_text",
         "recipients_told",
         "results_told",
-        "lost",
+        "verdict",
         "duration_ms",
         "created_at",
         "finished_at",
@@ -77,7 +89,13 @@ class DeliveryLogAdmin(OfMessageAdmin):
         def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
             return queryset.filter(provider_type=self.value()) if self.value() else queryset
 
-    list_filter = ("status", ProviderTypeFilter, ("account", VisibleRelatedFilter), ("provider", VisibleRelatedFilter))
+    list_filter = (
+        "status",
+        ("fidelity", admin.ChoicesFieldListFilter),
+        ProviderTypeFilter,
+        ("account", VisibleRelatedFilter),
+        ("provider", VisibleRelatedFilter),
+    )
 
     @admin.display(description="recipients")
     def recipients_told(self, row: DeliveryLog) -> str:

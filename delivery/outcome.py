@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.models import Tenant
 from delivery import events, retry
-from delivery.attempts import UNREADABLE, Job
+from delivery.attempts import NOT_LOSSLESS, UNREADABLE, Job
 from delivery.claims import Claimed
 from delivery.models import (
     PENDING_STATUSES,
@@ -118,7 +118,8 @@ def _event(work: Work, now: datetime) -> Event:
 
 def _give_up_permanently(job: Job) -> None:
     """Every candidate said that it can never carry this: nobody will (RET-4)."""
-    permanent = [isinstance(failure, PermanentFailure) and failure.code != UNREADABLE for failure in job.failures]
+    ours = (UNREADABLE, NOT_LOSSLESS)
+    permanent = [isinstance(failure, PermanentFailure) and failure.code not in ours for failure in job.failures]
     if not permanent or not all(permanent) or job.candidates or job.skipped:
         return
     for recipient in job.recipients:
@@ -155,10 +156,20 @@ def _wait_or_give_up(work: Work, pending: Sequence[Recipient], now: datetime) ->
         _retry(work, pending, now, [retry.next_try(work.message.tries, settings.DELIVERY_RETRY_SCHEDULE, now, None)])
     elif any(not job.waiting for job in open_jobs):
         _retry(work, pending, now, [_next_try(job, now) for job in open_jobs if not job.waiting])
+    elif changed := next(filter(None, map(_would_be_changed, open_jobs)), ""):
+        _hold(work.message, changed)
     elif open_jobs:
         _wait_for_provider(work, pending, now)
     else:
         _hold(work.message, work.hold)
+
+
+def _would_be_changed(job: Job) -> str:
+    """Why the job's recipients are held: whoever could be asked would change the message, and the tenant demands that
+    nobody does. "" when there is another reason to wait."""
+    if job.skipped or job.candidates or not all(isinstance(failure, PermanentFailure) for failure in job.failures):
+        return ""
+    return next((failure.text for failure in job.failures if failure.code == NOT_LOSSLESS), "")
 
 
 def _next_try(job: Job, now: datetime) -> datetime | None:

@@ -17,7 +17,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError
 
-from delivery import attempts, claims, prepare, store
+from delivery import attempts, claims, fidelity, prepare, store
 from delivery.attempts import Call, Job, Outcome
 from delivery.claims import Claimed
 from delivery.deadline import within
@@ -128,6 +128,7 @@ class Delivery:
             with within(settings.DELIVERY_PREPARE_TIMEOUT):
                 self.outbound[message.pk] = prepare.outbound(claimed, body)
                 work = prepare.plan(claimed, self.outbound[message.pk])
+            fidelity.arrange(work, self.outbound[message.pk])
         except Exception as error:
             # Nothing is known to be wrong with the message: it is tried again (and in the end given up).
             log.exception("message could not be prepared", message_id=str(message.pk))

@@ -268,6 +268,7 @@ class TestTenants:
     def test_operators_make_tenants(self, client, operator):
         client.force_login(operator)
         form = {"name": "Initech", "slug": "initech", "status": "active", "unknown_outcome": "hold"}
+        form["lossless"] = "special"
         client.post("/admin/accounts/tenant/add/", {**form, "client_networks": "192.0.2.0/24\n2001:db8::/32"})
         assert Tenant.objects.get().client_networks == ["192.0.2.0/24", "2001:db8::/32"]
         assert AuditEntry.objects.get().action == "tenant.created"
@@ -278,3 +279,16 @@ class TestTenants:
         client.post(reverse("admin:accounts_tenant_delete", args=[tenant.pk]), {"post": "yes"})
         assert not Tenant.objects.exists()
         assert AuditEntry.objects.get().changes["slug"] == ["empty", None]
+
+    @pytest.mark.parametrize(("role", "may"), [("owner", True), ("admin", True), ("user", False), ("viewer", False)])
+    def test_a_tenants_own_people_say_whether_mail_must_go_out_as_it_was_written(self, client, acme, role, may):
+        """PRV-4."""
+        client.force_login(UserFactory(tenant=acme, role=role))
+        page = client.get(page_of(acme)).content.decode()
+        assert ("waits on hold" in page) == may
+        form = {"name": "Acme", "unknown_outcome": "resend", "lossless": "required", "client_networks": ""}
+        client.post(page_of(acme), form)
+        acme.refresh_from_db()
+        assert acme.lossless == ("required" if may else "special")
+        changed = AuditEntry.objects.filter(changes__lossless=["special", "required"])
+        assert changed.exists() == may

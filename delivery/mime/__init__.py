@@ -16,6 +16,7 @@ from delivery.mime.headers import (
     looks_multipart,
     received_count,
 )
+from delivery.mime.kinds import special_kind
 from delivery.mime.message import parse
 from delivery.mime.originators import Originators, originators
 from delivery.mime.trace import received_line
@@ -35,5 +36,6 @@ __all__ = [
     "parse",
     "received_count",
     "received_line",
+    "special_kind",
     "strip_headers",
 ]

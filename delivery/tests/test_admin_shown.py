@@ -75,6 +75,20 @@ def test_a_providers_yes_is_a_reply_and_no_error(client, admin, acme_account):
     assert "Reply code" in shown(client, "/admin/delivery/recipient/")
 
 
+def test_what_a_provider_does_to_a_message_is_told(client, admin, acme_account):
+    """PRV-4: in the list, on the attempt's page and below the message."""
+    told = {
+        ("lossless", ()): "lossless",
+        ("lossy", ("header X-Kind", "header List-Id")): "headers lost: X-Kind, List-Id",
+        ("broken", ("signature (multipart/signed)",)): "signature broken; signature (multipart/signed)",
+    }
+    for (fidelity, lost), text in told.items():
+        log = DeliveryLogFactory(message__account=acme_account, fidelity=fidelity, lost=list(lost))
+        for url in (LISTS[1], page_of(log), page_of(log.message)):
+            assert text in shown(client, url)
+    assert client.get(f"{LISTS[1]}?fidelity__exact=broken").context["cl"].result_count == 1
+
+
 def test_filters_offer_what_can_occur(client, admin, acme_account):
     EventFactory(message__account=acme_account)
 
