@@ -214,6 +214,15 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
     return min(seconds, MAX_RETRY_AFTER)
 
 
+def until(epoch: str | None) -> float | None:
+    """Seconds until a time given as seconds or milliseconds since 1970, None when it is not within a day from now."""
+    if epoch is None or not re.fullmatch(r"[0-9]{1,14}", epoch.strip()):
+        return None
+    time_named = float(epoch)
+    seconds = (time_named / 1000 if time_named > 1e11 else time_named) - time.time()
+    return seconds if 0 <= seconds <= MAX_RETRY_AFTER else None
+
+
 _MEANINGS: dict[int, tuple[type[ProviderError], str]] = {
     401: (Misconfigured, "bad_credentials"),
     402: (Misconfigured, "account_limit"),

@@ -18,6 +18,7 @@ _PATHS: dict[str, str] = {
     "resend": "providers.backends.resend.ResendBackend",
     "mailersend": "providers.backends.mailersend.MailerSendBackend",
     "mandrill": "providers.backends.mandrill.MandrillBackend",
+    "mailgun": "providers.backends.mailgun.MailgunBackend",
     "smtp": "providers.backends.smtp.SmtpBackend",
     "file": "providers.backends.file.FileBackend",
     "stdout": "providers.backends.stdout.StdoutBackend",

@@ -67,13 +67,13 @@ class BrevoBackend(AnymailBackend):
     def words(self, answer: Answer) -> str:
         return _error(answer)[1]
 
-    def refused(self, answer: Answer, letter: Letter, message: OutboundMessage) -> SendResult:
+    def refused(self, answer: Answer, addressing: Addressing, message: OutboundMessage) -> SendResult:
         if _error(answer)[0] == "duplicate_parameter":
             # The same key was taken before, and only this attempt uses it.
             return SendResult.all_delivered(
                 message.recipients, "", status_code=answer.status, text="Taken before under the same key."
             )
-        return super().refused(answer, letter, message)
+        return super().refused(answer, addressing, message)
 
     def refusal(self, answer: Answer, words: str) -> ProviderError:
         code = _error(answer)[0]

@@ -56,7 +56,7 @@ class Inline(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a service can say. `refused_headers` are lower case; `forbidden_in_filename` are single characters."""
+    """What a service can say. `refused_headers` are lower case; `forbidden_in_…` are single characters."""
 
     limits: Limits
     refused_headers: frozenset[str] = frozenset()
@@ -69,6 +69,7 @@ class Abilities:
     inline: Inline = Inline.ANY
     types: Types = Types.BARE
     forbidden_in_filename: str = ""
+    forbidden_in_content_id: str = ""
     name_length: int | None = None
 
 
@@ -175,9 +176,13 @@ def _attachments(attachments: Iterable[Attachment], abilities: Abilities, lost: 
         name = _filename(attachment, number, abilities)
         if attachment.filename and name != attachment.filename:
             lost.append(f"file name: {clean(attachment.filename)!r} sent as {name!r}")
-        inline = bool(attachment.inline and attachment.content_id) and (
-            abilities.inline is Inline.ANY
-            or (abilities.inline is Inline.IMAGES and attachment.content_type.startswith("image/"))
+        inline = (
+            bool(attachment.inline and attachment.content_id)
+            and (not set(abilities.forbidden_in_content_id).intersection(attachment.content_id))
+            and (
+                abilities.inline is Inline.ANY
+                or (abilities.inline is Inline.IMAGES and attachment.content_type.startswith("image/"))
+            )
         )
         if attachment.inline and attachment.content_id and not inline:
             lost.append(f"inline part: {name!r} sent as an attachment")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import time
 from collections.abc import Collection
 from typing import Any
 
@@ -64,7 +63,7 @@ class SendGridBackend(StructuredBackend):
         error = super().refusal(answer, words)
         if answer.status == 429 and error.retry_after is None:
             # https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/rate-limits
-            error.retry_after = _until(answer.headers.get("X-RateLimit-Reset"))
+            error.retry_after = http.until(answer.headers.get("X-RateLimit-Reset"))
         return error
 
     def blamed(self, answer: Answer, words: str, addressing: Addressing) -> Collection[str] | None:  # noqa: ARG002
@@ -133,11 +132,3 @@ def _errors(answer: Answer) -> list[tuple[str, str]]:
         for error in (errors if isinstance(errors, list) else [])
         if isinstance(error, dict)
     ]
-
-
-def _until(epoch: str | None) -> float | None:
-    """Seconds until a time given as seconds since 1970, as long as it is one within a day."""
-    if epoch is None or not re.fullmatch(r"[0-9]{1,12}", epoch.strip()):
-        return None
-    seconds = float(epoch) - time.time()
-    return seconds if 0 <= seconds <= http.MAX_RETRY_AFTER else None

@@ -13,7 +13,7 @@ from providers import destinations
 from providers.backends.smtp_session import Gone, Session, Target
 from providers.backends.smtp_wire import Reply, own_name
 from providers.base import Backend, ConfigField, OutboundMessage, RecipientResult, RecipientStatus, SendResult
-from providers.envelope import ascii_address, has_utf8_local_part
+from providers.envelope import ascii_address
 from providers.exceptions import (
     BadSettings,
     Misconfigured,
@@ -23,6 +23,7 @@ from providers.exceptions import (
     TooLarge,
     Unsupported,
 )
+from providers.wire import needs_smtputf8
 
 MAX_IDLE_SESSIONS = 16
 MAX_TRANSACTIONS = 100
@@ -254,19 +255,11 @@ def _envelope(session: Session, message: OutboundMessage) -> tuple[str, tuple[st
     if not all(address.isascii() for address in (sender, *recipients)) or message.smtputf8:
         if session.offers("smtputf8"):
             parameters.append("SMTPUTF8")
-        elif _needs_smtputf8(message):
+        elif needs_smtputf8(message):
             raise Unsupported("The server does not offer SMTPUTF8.", code="smtputf8_required")
         else:
             sender, recipients = ascii_address(sender), tuple(map(ascii_address, recipients))
     return sender, recipients, parameters
-
-
-def _needs_smtputf8(message: OutboundMessage) -> bool:
-    """False when domains as A-labels are enough; clients often say SMTPUTF8 without need (RFC 6531 §3.6)."""
-    header = message.raw.partition(b"\r\n\r\n")[0]
-    if message.smtputf8 and not header.isascii():
-        return True
-    return any(has_utf8_local_part(address) for address in (message.mail_from, *message.recipients))
 
 
 def _refused_recipient(reply: Reply, *, others_taken: bool) -> RecipientResult:

@@ -61,11 +61,7 @@ class StructuredBackend(Backend):
 
     def send(self, message: OutboundMessage) -> SendResult:
         letter = compose(message, self.abilities)
-        request = self.request(letter, message)
-        answer = self.client.post(request.path, request.body, request.headers)
-        if not 200 <= answer.status < 300:
-            return self.refused(answer, letter, message)
-        return self.accepted(answer, request, message)
+        return self.exchange(self.request(letter, message), letter.addressing, message)
 
     def close(self) -> None:
         self.client.close()
@@ -97,18 +93,25 @@ class StructuredBackend(Backend):
 
     # What they share
 
-    def refused(self, answer: Answer, letter: Letter, message: OutboundMessage) -> SendResult:
+    def exchange(self, request: Request, addressing: Addressing, message: OutboundMessage) -> SendResult:
+        """Make the call and read the answer."""
+        answer = self.client.post(request.path, request.body, request.headers)
+        if not 200 <= answer.status < 300:
+            return self.refused(answer, addressing, message)
+        return self.accepted(answer, request, message)
+
+    def refused(self, answer: Answer, addressing: Addressing, message: OutboundMessage) -> SendResult:
         """Fail the recipients that are to blame and put off the others; otherwise raise what the answer means."""
         words = self.words(answer)
         text = scrub(f"{answer.reason}: {words}", self.secrets)
-        blamed = self.blamed(answer, words, letter.addressing)
+        blamed = self.blamed(answer, words, addressing)
         if blamed is None:
             raise self.refusal(answer, words)
         keys = {same(address) for address in blamed} or (
-            {same(box.address) for box in letter.addressing.all if box.address.lower() in words.lower()}
+            {same(box.address) for box in addressing.all if box.address.lower() in words.lower()}
         )
-        if len(letter.addressing.all) == 1:
-            keys = {same(letter.addressing.all[0].address)}
+        if len(addressing.all) == 1:
+            keys = {same(addressing.all[0].address)}
         if not keys:
             raise PermanentFailure(text, code="bad_recipient", status_code=answer.status)
         bad = RecipientResult(RecipientStatus.FAILED, code="bad_recipient", text=text)

@@ -1,7 +1,7 @@
 import pytest
 
 from providers import registry
-from providers.tests.harness import SERVICES, TYPES, rigged
+from providers.tests.harness import HTTP, SERVICES, TYPES, rigged, type_of
 
 
 @pytest.fixture(params=TYPES)
@@ -11,21 +11,28 @@ def rig(request, tmp_path, monkeypatch):
         yield rig
 
 
-@pytest.fixture(params=tuple(SERVICES))
+@pytest.fixture(params=tuple(HTTP))
 def service_rig(request, tmp_path, monkeypatch):
     """Every type with an HTTP API in turn, on its stand-in."""
     with rigged(request.param, tmp_path, monkeypatch) as rig:
         yield rig
 
 
-@pytest.fixture(params=(*SERVICES, "smtp"))
+@pytest.fixture(params=tuple(SERVICES))
+def structured_rig(request, tmp_path, monkeypatch):
+    """Every type that writes the message anew in turn, on its stand-in."""
+    with rigged(request.param, tmp_path, monkeypatch) as rig:
+        yield rig
+
+
+@pytest.fixture(params=(*HTTP, "smtp"))
 def network_rig(request, tmp_path, monkeypatch):
     """Every type that talks to a server in turn, on its stand-in."""
     with rigged(request.param, tmp_path, monkeypatch) as rig:
         yield rig
 
 
-@pytest.fixture(params=[type_ for type_ in TYPES if registry.backend_class(type_).idempotent])
+@pytest.fixture(params=[type_ for type_ in TYPES if registry.backend_class(type_of(type_)).idempotent])
 def idempotent_rig(request, tmp_path, monkeypatch):
     """Every type that says it knows an idempotency key again."""
     with rigged(request.param, tmp_path, monkeypatch) as rig:

@@ -19,6 +19,8 @@ from providers.base import Backend
 from providers.tests import standins
 from providers.tests.standins import Accepted, SmtpSink, StandIn
 
+# A type that sends in more than one way is here once for each way, under its name and what is special: "mailgun
+# structured". `OPTIONS` holds the settings for it.
 SERVICES: dict[str, type[StandIn]] = {
     cls.type: cls
     for cls in (
@@ -30,8 +32,13 @@ SERVICES: dict[str, type[StandIn]] = {
         standins.MailerSendStandIn,
         standins.MandrillStandIn,
     )
-}
-RAW = ("smtp", "file", "stdout", "memory")
+} | {"mailgun structured": standins.MailgunStandIn}
+"""Services with an HTTP API that write the message anew."""
+RAW_SERVICES: dict[str, type[StandIn]] = {"mailgun": standins.MailgunStandIn}
+"""Services with an HTTP API that take the message as it is."""
+HTTP: dict[str, type[StandIn]] = {**SERVICES, **RAW_SERVICES}
+OPTIONS: dict[str, dict[str, Any]] = {"mailgun structured": {"format": "structured"}}
+RAW = (*RAW_SERVICES, "smtp", "file", "stdout", "memory")
 TYPES = (*SERVICES, *RAW)
 KEYS = ("key-of-acme-0123456789", "key-of-globex-9876543210")
 
@@ -48,14 +55,15 @@ class Raw:
 class Rig:
     """A provider type with its stand-in: makes backends for keys, and shows what arrived."""
 
-    def __init__(self, type_: str, directory: Path, capture: io.StringIO) -> None:
-        self.type, self.directory, self.capture = type_, directory, capture
+    def __init__(self, name: str, directory: Path, capture: io.StringIO) -> None:
+        self.name, self.type = name, type_of(name)
+        self.directory, self.capture = directory, capture
         self.service: Any = None
         self.open: list[Backend] = []
 
     @property
     def raw(self) -> bool:
-        return self.type in RAW
+        return self.name in RAW
 
     def config(self, key: str = KEYS[0]) -> dict[str, Any]:
         match self.type:
@@ -68,7 +76,7 @@ class Rig:
             case "smtp":
                 return self.service.config(username=f"user-{key}", password=key)
             case _:
-                return self.service.config(key)
+                return self.service.config(key, **OPTIONS.get(self.name, {}))
 
     def backend(self, key: str = KEYS[0], timeout: float = 5.0) -> Backend:
         backend = registry.connect(self.type, self.config(key), timeout)
@@ -76,7 +84,7 @@ class Rig:
         return backend
 
     def mails(self) -> list[Accepted]:
-        """What a service with a JSON API took, each mail as its recipients would get it."""
+        """What a service with an HTTP API took, each mail as its recipients would get it."""
         return self.service.accepted
 
     def raws(self) -> list[Raw]:
@@ -93,16 +101,23 @@ class Rig:
             case "stdout":
                 printed = self.capture.getvalue().split("-" * 78 + "\n")
                 return [_printed(text) for text in printed if text.startswith("message ")]
-            case _:
+            case "smtp":
                 return [
                     Raw(mail.username.removeprefix("user-"), mail.recipients, mail.data)
                     for mail in self.service.accepted
                 ]
+            case _:
+                return [Raw(mail.key, mail.recipients, mail.data) for mail in self.service.accepted]
 
     def reached(self) -> list[str]:
         """Every address that was mailed, as often as it was."""
         arrived = self.raws() if self.raw else self.mails()
         return [recipient for mail in arrived for recipient in mail.recipients]
+
+
+def type_of(name: str) -> str:
+    """The provider type of a name in `TYPES`."""
+    return name.partition(" ")[0]
 
 
 def _recipients(path: Path) -> str:
@@ -117,16 +132,16 @@ def _printed(text: str) -> Raw:
 
 
 @contextlib.contextmanager
-def rigged(type_: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+def rigged(name: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     """A rig whose stand-in runs until the end of the block."""
     capture = io.StringIO()
-    rig = Rig(type_, directory, capture)
+    rig = Rig(name, directory, capture)
     with contextlib.ExitStack() as stack:
-        if type_ in SERVICES:
-            rig.service = stack.enter_context(SERVICES[type_](keys=KEYS))
-        elif type_ == "smtp":
+        if name in HTTP:
+            rig.service = stack.enter_context(HTTP[name](keys=KEYS))
+        elif name == "smtp":
             rig.service = stack.enter_context(SmtpSink(users={f"user-{key}": key for key in KEYS}))
-        elif type_ == "stdout":
+        elif name == "stdout":
             # Not sys.stdout itself, which pytest puts back between the phases of a test.
             monkeypatch.setattr("providers.backends.stdout.sys", SimpleNamespace(stdout=capture))
             monkeypatch.setattr("django.conf.settings.STDOUT_PROVIDER_ALLOWED", True, raising=False)

@@ -12,7 +12,8 @@ import pytest
 from providers import registry
 from providers.base import Backend, RecipientStatus
 from providers.exceptions import Misconfigured, PermanentFailure, ProviderError, TemporaryFailure
-from providers.tests.harness import KEYS, RAW, SERVICES, TYPES
+from providers.fidelity import Fidelity
+from providers.tests.harness import HTTP, KEYS, TYPES, type_of
 from providers.tests.messages import ANNA, BERT, CARA, DORA, PDF, PNG, letter, outbound, text_only
 
 
@@ -80,8 +81,9 @@ def send_split(backend: Backend, message, recipients):
 
 
 def test_every_registered_type_is_put_to_the_test():
-    assert set(TYPES) == set(registry._PATHS)
-    assert set(registry.types()) == set(TYPES) - {"memory"}
+    tested = {type_of(name) for name in TYPES}
+    assert tested == set(registry._PATHS)
+    assert set(registry.types()) == tested - {"memory"}
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
@@ -111,21 +113,21 @@ def test_a_message_arrives_as_it_was_written(rig, shape):
     assert named <= {file.name for file in mail.files} | {"logo.png"}
 
 
-def test_an_inline_image_is_referred_to_by_its_content_id_or_the_loss_is_named(service_rig):
-    backend, message = service_rig.backend(), outbound(inline_image())
+def test_an_inline_image_is_referred_to_by_its_content_id_or_the_loss_is_named(structured_rig):
+    backend, message = structured_rig.backend(), outbound(inline_image())
     backend.send(message)
-    (mail,) = service_rig.mails()
+    (mail,) = structured_rig.mails()
     kept = [file.cid for file in mail.files] == ["logo@acme"]
-    assert kept == (service_rig.type != "brevo")
+    assert kept == (structured_rig.type != "brevo")
     assert kept != any("inline part" in entry for entry in backend.verdict(message).lost)
 
 
-def test_custom_headers_arrive_or_the_loss_is_named(service_rig):
-    backend = service_rig.backend()
+def test_custom_headers_arrive_or_the_loss_is_named(structured_rig):
+    backend = structured_rig.backend()
     message = outbound(text_only(Bcc=CARA, In_Reply_To="<q@globex.test>", X_Note="größer"))
     lost = backend.verdict(message).lost
     backend.send(message)
-    (mail,) = service_rig.mails()
+    (mail,) = structured_rig.mails()
     arrived = {name.lower() for name in mail.headers} | ({"in-reply-to"} if "in_reply_to" in mail.payload else set())
     for name in ("Message-ID", "X-Order", "In-Reply-To", "X-Note"):
         assert (name.lower() in arrived) != (f"header {name}" in lost), name
@@ -361,16 +363,21 @@ def test_credentials_are_secret_fields_and_every_service_takes_another_address()
         fields = {field.name: field for field in registry.backend_class(type_).config_fields}
         for name, field in fields.items():
             assert (field.kind == "secret") == bool(re.search(r"key|token|secret|password", name)), (type_, name)
-        if type_ in SERVICES:
+        if type_ in {type_of(name) for name in HTTP}:
             assert fields["base_url"].default.startswith("https://")
         elif type_ == "smtp":
             assert {"host", "port"} <= set(fields)
 
 
 def test_only_development_types_are_sandboxes():
-    sandboxes = {type_ for type_ in TYPES if registry.backend_class(type_).sandbox}
+    sandboxes = {type_of(name) for name in TYPES if registry.backend_class(type_of(name)).sandbox}
     assert sandboxes == {"file", "stdout", "memory"}
-    assert {type_ for type_ in TYPES if registry.backend_class(type_).takes_raw} == set(RAW)
+
+
+def test_what_takes_messages_as_they_are_says_so_and_calls_them_lossless(rig):
+    backend = rig.backend()
+    assert backend.takes_raw == rig.raw
+    assert (backend.verdict(outbound(one_attachment())).fidelity is Fidelity.LOSSLESS) == rig.raw
 
 
 def test_an_unknown_type_is_a_wrong_row():

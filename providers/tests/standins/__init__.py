@@ -11,6 +11,7 @@ HTTP stand-ins share the class `StandIn` (see http.py there), the mail server is
 from providers.tests.standins.brevo import BrevoStandIn
 from providers.tests.standins.http import Accepted, File, StandIn
 from providers.tests.standins.mailersend import MailerSendStandIn
+from providers.tests.standins.mailgun import MailgunStandIn
 from providers.tests.standins.mailjet import MailjetStandIn
 from providers.tests.standins.mandrill import MandrillStandIn
 from providers.tests.standins.postmark import PostmarkStandIn
@@ -23,6 +24,7 @@ __all__ = [
     "BrevoStandIn",
     "File",
     "MailerSendStandIn",
+    "MailgunStandIn",
     "MailjetStandIn",
     "MandrillStandIn",
     "PostmarkStandIn",

@@ -72,6 +72,8 @@ class Accepted:
     headers: dict[str, str] = field(default_factory=dict)
     """Headers of the mail."""
     id: str = ""
+    data: bytes = b""
+    """The octets of a message that was handed over whole."""
 
     @property
     def recipients(self) -> list[str]:
