@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from accounts.ids import uuid7
 from accounts.models import Tenant
+from delivery import progress
 from delivery.deadline import DeadlineExceeded
 from delivery.models import DeliveryLog, Message, Recipient, RecipientStatus
 from providers import base, connections
@@ -49,7 +50,8 @@ Outcome: TypeAlias = SendResult | ProviderError
 class Call:
     """One call: its attempt row is committed before `backend.send(outbound)` begins.
 
-    `probing` calls are made though the provider has a pause, to see whether it is back.
+    `probing` calls are made though the provider has a pause, to see whether it is back. `continues` is the earlier
+    attempt whose progress this one takes over.
     """
 
     provider: Provider
@@ -57,6 +59,7 @@ class Call:
     outbound: OutboundMessage
     attempt: DeliveryLog
     probing: bool = False
+    continues: DeliveryLog | None = None
 
 
 @dataclass(slots=True)
@@ -66,7 +69,8 @@ class Job:
     `failures` are those of this claim, newest last. `key` is the idempotency key of an earlier attempt whose answer
     was lost, for the first candidate only; while it is set the outcome of that attempt stays unknown. `until` is when
     the first of the candidates passed over as unhealthy may be asked again, None when none was. `waiting` is True
-    while nothing has happened that uses up a retry (RET-6).
+    while nothing has happened that uses up a retry (RET-6). `unfinished` are earlier attempts of the message that have
+    kept progress.
     """
 
     message: Message
@@ -79,6 +83,7 @@ class Job:
     schedule: Sequence[int] | None = None
     until: datetime | None = None
     waiting: bool = True
+    unfinished: Sequence[DeliveryLog] = ()
 
     def part(self, addresses: Sequence[str]) -> Job:
         """The same job for some of its recipients."""
@@ -104,7 +109,9 @@ class Job:
     @property
     def asks_again_safely(self) -> bool:
         """Whether the provider that may have taken the message recognises the same key when it is asked again."""
-        return self.key is not None or (self.last is not None and self.last.backend.idempotent)
+        if self.key is not None:
+            return True
+        return self.last is not None and (self.last.backend.idempotent or bool(self.last.attempt.progress))
 
 
 def next_provider(job: Job, *, hold_unknown: bool) -> tuple[Provider, Backend, bool] | None:
@@ -153,8 +160,9 @@ def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMess
     Raises Unsupported where the tenant demands that mail goes out as it was written and this call would change it:
     what was true of all recipients together need not be of those of one call.
     """
-    key = job.key or uuid7()
     addresses = tuple(recipient.address for recipient in job.recipients)
+    earlier = progress.to_go_on_with(job.unfinished, provider, addresses, job.key) if backend.resumes else None
+    key = job.key or (earlier.idempotency_key if earlier is not None else uuid7())
     outbound = outbound.for_call(addresses, str(key))
     verdict = backend.verdict(outbound)
     demanded = job.message.tenant.lossless == Tenant.Lossless.REQUIRED
@@ -173,9 +181,14 @@ def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMess
         recipients=list(addresses),
         fidelity=verdict.fidelity,
         lost=[clean(text, 500) for text in verdict.lost],
+        progress=earlier.progress if earlier is not None else None,
         created_at=timezone.now(),
     )
-    job.last = Call(provider, backend, outbound, attempt, probing)
+    if backend.resumes:
+        outbound.progress = progress.Kept(attempt)
+    job.last = Call(provider, backend, outbound, attempt, probing, earlier)
+    if earlier is not None:
+        earlier.progress = None  # as its row will say
     return job.last
 
 

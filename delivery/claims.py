@@ -31,13 +31,15 @@ log = structlog.get_logger(__name__)
 class Claimed:
     """A message this worker may send, its recipients still to be served, and attempts whose answer was lost.
 
-    A recipient with status `unknown` is one whose last attempt is among `unknown`.
+    A recipient with status `unknown` is one whose last attempt is among `unknown`. `unfinished` are attempts with
+    progress that a later one may go on with.
     """
 
     message: Message
     pending: list[Recipient]
     settled: list[Recipient] = field(default_factory=list)
     unknown: list[DeliveryLog] = field(default_factory=list)
+    unfinished: list[DeliveryLog] = field(default_factory=list)
 
     @property
     def recipients(self) -> list[Recipient]:
@@ -116,8 +118,12 @@ def _with_recipients(messages: Sequence[Message]) -> list[Claimed]:
         one = claimed[recipient.message_id]
         (one.pending if recipient.status in PENDING_STATUSES else one.settled).append(recipient)
     if tried:
-        for attempt in DeliveryLog.objects.filter(message__in=tried, status=DeliveryLog.Status.UNKNOWN).order_by("pk"):
-            claimed[attempt.message_id].unknown.append(attempt)
+        open_ = Q(status=DeliveryLog.Status.UNKNOWN) | Q(status=DeliveryLog.Status.RETRYING, progress__isnull=False)
+        for attempt in DeliveryLog.objects.filter(open_, message__in=tried).order_by("pk"):
+            if attempt.status == DeliveryLog.Status.UNKNOWN:
+                claimed[attempt.message_id].unknown.append(attempt)
+            if attempt.progress is not None:
+                claimed[attempt.message_id].unfinished.append(attempt)
     return list(claimed.values())
 
 

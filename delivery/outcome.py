@@ -53,13 +53,15 @@ _SERVED = (
 @dataclass(slots=True)
 class Work:
     """One claimed message with its jobs. `hold` says why recipients without a job wait for a person, `problem` what
-    went wrong with us before any provider was called; our own `hiccup` uses up no try."""
+    went wrong with us before any provider was called; our own `hiccup` uses up no try. `resumable` are the attempts of
+    this claim that may keep progress."""
 
     claimed: Claimed
     jobs: list[Job] = field(default_factory=list)
     hold: str = ""
     problem: str = ""
     hiccup: bool = False
+    resumable: list[DeliveryLog] = field(default_factory=list)
 
     @property
     def message(self) -> Message:

@@ -49,7 +49,8 @@ def plan(claimed: Claimed, message: OutboundMessage) -> Work:
 def _apply(work: Work, group: routing.Group) -> None:
     match group.action:
         case RoutingRule.Action.SEND:
-            work.jobs.append(Job(work.message, group.recipients, list(group.providers)))
+            unfinished = work.claimed.unfinished
+            work.jobs.append(Job(work.message, group.recipients, list(group.providers), unfinished=unfinished))
         case RoutingRule.Action.HOLD:
             work.hold = group.reason
         case RoutingRule.Action.REJECT:
@@ -80,7 +81,9 @@ def _after_lost_answers(work: Work, table: routing.Table) -> list[Recipient]:
         # Only this provider can say what became of that attempt. Another one may serve these recipients where the
         # tenant would rather have a message twice than wait.
         others = [] if _holds_unknown(claimed) else [other for other in table.defaults if other.pk != provider.pk]
-        work.jobs.append(Job(work.message, recipients, [provider, *others], key=attempt.idempotency_key))
+        again = Job(work.message, recipients, [provider, *others], key=attempt.idempotency_key)
+        again.unfinished = claimed.unfinished
+        work.jobs.append(again)
     asked_again = {recipient.address for job in work.jobs for recipient in job.recipients}
     if unknown and _holds_unknown(claimed):
         work.hold = HOLD_UNKNOWN
@@ -93,12 +96,15 @@ def _holds_unknown(claimed: Claimed) -> bool:
 
 
 def _recognising(attempt: DeliveryLog) -> Provider | None:
-    """The attempt's provider, when it is still usable and recognises a repeated key."""
+    """The attempt's provider, when it is still usable and recognises a repeated key, or what this attempt has kept."""
     if attempt.provider_id is None:
         return None
     provider = Provider.objects.filter(pk=attempt.provider_id, enabled=True).defer("config").first()
     try:
-        return provider if provider is not None and connections.backend_for(provider).idempotent else None
+        if provider is None:
+            return None
+        backend = connections.backend_for(provider)
+        return provider if backend.idempotent or (backend.resumes and attempt.progress) else None
     except Misconfigured:
         return None
 

@@ -11,7 +11,7 @@ import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from delivery import events, rows
+from delivery import events, progress, rows
 from delivery.attempts import Call, Job
 from delivery.models import DeliveryLog, Event, Message, MessageStatus, Recipient, RecipientStatus
 from delivery.outcome import Work, conclude, put_off
@@ -50,7 +50,8 @@ _MESSAGE = (
 
 @dataclass(slots=True)
 class Page:
-    """One step: attempts to begin, attempts that have come back, and messages that are done with."""
+    """One step: attempts to begin, attempts that have come back, messages that are done with, and attempts whose
+    progress nobody needs any more."""
 
     calls: list[tuple[Work, Job, Call]] = field(default_factory=list)
     finished: list[DeliveryLog] = field(default_factory=list)
@@ -58,6 +59,7 @@ class Page:
     recipients: list[Recipient] = field(default_factory=list)
     concluded: list[tuple[Work, uuid.UUID | None, Event | None]] = field(default_factory=list)
     lost: list[Work] = field(default_factory=list)
+    given_up: list[DeliveryLog] = field(default_factory=list)
 
     def conclude(self, work: Work) -> None:
         """The message has no call open any more: work out its status and write it with this page."""
@@ -70,6 +72,7 @@ class Page:
             log.exception("outcome not concluded", message_id=str(work.message.pk))
             event = put_off(work)
         self.concluded.append((work, lease, event))
+        self.given_up += progress.no_longer_needed([*work.claimed.unfinished, *work.resumable], work.claimed.recipients)
 
     def write(self) -> None:
         """Commit the page; afterwards `calls` holds those that may be made, and `lost` the work of those that may not.
@@ -99,6 +102,7 @@ class Page:
                 log.exception("step not written as a whole")
                 self._write_apart()
                 return
+        self.given_up = [attempt for attempt in self.given_up if attempt.message_id in held]
         self.lost = [work for work, _, _ in self.calls if work.message.pk not in held]
         self.calls = [begun for begun in self.calls if begun[0].message.pk in held]
         _announce([work for work, _, _ in self.concluded if work.message.pk in held])
@@ -116,7 +120,9 @@ class Page:
             parts.setdefault(attempt.message_id, Page()).finished.append(attempt)
         for recipient in self.recipients:
             parts.setdefault(recipient.message_id, Page()).recipients.append(recipient)
-        self.calls, self.lost = [], []
+        for attempt in self.given_up:
+            parts.setdefault(attempt.message_id, Page()).given_up.append(attempt)
+        self.calls, self.lost, self.given_up = [], [], []
         for message_id, part in parts.items():
             if len(parts) > 1:
                 part.write()
@@ -124,6 +130,7 @@ class Page:
                 part._write_without_provider(message_id)
             self.calls.extend(part.calls)
             self.lost.extend(part.lost)
+            self.given_up.extend(part.given_up)
 
     def _write_without_provider(self, message_id: uuid.UUID) -> None:
         """The last try for one message: its provider may have been deleted while it was called. When that was not it,
@@ -143,7 +150,7 @@ class Page:
             log.exception("outcome not written", message_id=str(message_id))
             held = set()
         self.lost = [work for work, _, _ in self.calls]
-        self.calls = []
+        self.calls, self.given_up = [], []
         _announce([work for work, _, _ in self.concluded if work.message.pk in held])
 
     def _held(self) -> set[uuid.UUID]:
@@ -171,6 +178,10 @@ class Page:
             if recipient.message_id not in held and recipient.status != RecipientStatus.DELIVERED:
                 del recipients[pk]
         DeliveryLog.objects.bulk_create(begun, ignore_conflicts=True)
+        taken_over = [call.continues.pk for work, _, call in self.calls if call.continues and work.message.pk in held]
+        over = taken_over + [attempt.pk for attempt in self.given_up if attempt.message_id in held]
+        if over:
+            DeliveryLog.objects.filter(pk__in=over).update(progress=None)
         rows.update_each(list(finished.values()), (*_ATTEMPT, "finished_at"))
         rows.update_each(list(recipients.values()), _RECIPIENT)
         rows.update_each([work.message for work, _ in concluded], _MESSAGE)

@@ -17,7 +17,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError
 
-from delivery import attempts, claims, fidelity, prepare, store
+from delivery import attempts, claims, fidelity, prepare, progress, store
 from delivery.attempts import Call, Job, Outcome
 from delivery.claims import Claimed
 from delivery.deadline import within
@@ -100,6 +100,10 @@ class Delivery:
             self.calls[pool().submit(attempts.make, call)] = (work, job, call)
         for work in page.lost:
             self._lose(work)
+        for attempt in page.given_up:
+            left = progress.left_behind(attempt)
+            if left is not None:
+                pool().submit(progress.discard, *left)
 
     def _fetch_some(self) -> None:
         while self.waiting and (not self.bytes or self.bytes + self.waiting[0].message.size <= MAX_BYTES):
@@ -174,6 +178,7 @@ class Delivery:
                 work.jobs.remove(job)
                 work.jobs.extend(parts)
             page.calls.extend((work, part, call) for part, call in begun)
+            work.resumable.extend(call.attempt for _, call in begun if call.backend.resumes)
             self.calls_open[work.message.pk] += len(begun)
             return
 

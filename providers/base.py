@@ -310,6 +310,13 @@ class Backend:
         """What a call for this message occupies while it lasts, besides the provider itself."""
         return ()
 
+    def discard(self, state: Mapping[str, Any]) -> None:
+        """Take away what a send that nobody goes on with has left at the service; `state` is its progress.
+
+        Only where `resumes`. Raises ProviderError when it is still there.
+        """
+        raise NotImplementedError
+
     def check_connection(self) -> str:
         """Ask the service whether the settings work, without sending anything; returns its own words (PRV-13).
 
