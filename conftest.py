@@ -2,7 +2,7 @@
 
 import pytest
 
-from accounts import credentials, shared_state
+from accounts import credentials, quota_warnings, quotas, shared_state
 from accounts.tests.factories import AccountFactory, TenantFactory, UserFactory
 from delivery import intake
 
@@ -38,6 +38,8 @@ def _nothing_remembered():
     """Rows of one test must not answer the questions of the next."""
     credentials.forget_cached()
     intake.forget_accounts()
+    quotas.forget_everything()
+    quota_warnings.forget_noted()
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from accounts import api_keys, audit_admin, credentials, snippets
+from accounts import api_keys, audit_admin, credentials, quota_admin, snippets
 from accounts.forms import AccountForm, ApiKeyForm, TenantForm, UserCreationForm, UserForm
-from accounts.models import Account, ApiKey, AuditEntry, Tenant, User
+from accounts.models import Account, ApiKey, AuditEntry, QuotaWarning, Tenant, User
 from accounts.tenancy import Area, may_edit_user, roles_given_by
 from accounts.tenant_admin import TenantModelAdmin, VisibleRelatedFilter, signed_in
 
@@ -25,6 +25,7 @@ admin.site.site_header = admin.site.site_title = "smtpproxy"
 admin.site.index_title = "Administration"
 admin.site.site_url = None
 admin.site.register(AuditEntry, audit_admin.AuditEntryAdmin)
+admin.site.register(QuotaWarning, quota_admin.QuotaWarningAdmin)
 admin.site.unregister(Group)  # what people may do follows from their role
 
 
@@ -57,10 +58,10 @@ class StatusMixin(TenantModelAdmin):
 
 
 @admin.register(Tenant)
-class TenantAdmin(StatusMixin):
+class TenantAdmin(StatusMixin, quota_admin.UsageMixin):
     area = Area.TENANT
     form = TenantForm
-    list_display = ("name", "slug", "status", "may_use_shared_providers", "created_at")
+    list_display = ("name", "slug", "status", "may_use_shared_providers", "this_month", "created_at")
     list_filter = ("status", "may_use_shared_providers")
     search_fields = ("name", "slug")
     fields = (
@@ -71,14 +72,17 @@ class TenantAdmin(StatusMixin):
         "unknown_outcome",
         "lossless",
         "client_networks",
+        *quota_admin.FIELDS,
+        "usage",
         "created_at",
         "updated_at",
     )
     actions = ("suspend", "activate")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        fixed = ("created_at", "updated_at")
-        return fixed if request.user.is_superuser else (*fixed, "slug", "status", "may_use_shared_providers")
+        fixed = ("usage", "created_at", "updated_at")
+        granted = ("slug", "status", "may_use_shared_providers", *quota_admin.FIELDS)
+        return fixed if request.user.is_superuser else (*fixed, *granted)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.is_superuser and super().has_add_permission(request, obj)
@@ -184,10 +188,10 @@ class IssuedOnceMixin(TenantModelAdmin):
 
 
 @admin.register(Account)
-class AccountAdmin(StatusMixin, IssuedOnceMixin):
+class AccountAdmin(StatusMixin, IssuedOnceMixin, quota_admin.UsageMixin):
     area = Area.ACCOUNTS
     form = AccountForm
-    list_display = ("name", "username", "status", "senders", "last_used_at")
+    list_display = ("name", "username", "status", "senders", "this_month", "last_used_at")
     list_filter = ("status", "network_authenticated")
     search_fields = ("name", "username")
     actions = ("issue_new_password", "suspend", "activate")
@@ -195,6 +199,7 @@ class AccountAdmin(StatusMixin, IssuedOnceMixin):
         (None, {"fields": ("tenant", "name", "username", "status")}),
         ("What it may send", {"fields": ("allowed_senders", "may_send_bounces")}),
         ("Where from", {"fields": ("client_networks", "network_authenticated")}),
+        ("How much", {"fields": (*quota_admin.FIELDS, "usage")}),
         (None, {"fields": ("last_used_at", "created_at", "updated_at")}),
     )
 
@@ -203,7 +208,7 @@ class AccountAdmin(StatusMixin, IssuedOnceMixin):
         return ", ".join(account.allowed_senders[:3]) + (" …" if len(account.allowed_senders) > 3 else "")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        fixed: tuple[str, ...] = ("last_used_at", "created_at", "updated_at")
+        fixed: tuple[str, ...] = ("usage", "last_used_at", "created_at", "updated_at")
         if request.user.is_superuser:
             return fixed
         # Networks that stand for a password are a claim on addresses all tenants share: the operator's to grant.

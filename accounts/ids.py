@@ -4,6 +4,7 @@ import os
 import threading
 import time
 import uuid
+from datetime import datetime
 
 _lock = threading.Lock()
 _last_ms = 0
@@ -29,3 +30,8 @@ def uuid7() -> uuid.UUID:
                 _counter = 0
         value = (_last_ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | _counter << 64 | 0b10 << 62
     return uuid.UUID(int=value | int.from_bytes(os.urandom(8), "big") >> 2)
+
+
+def first_at(moment: datetime) -> uuid.UUID:
+    """The smallest UUIDv7 of a moment (aware), for asking an index for all rows since then."""
+    return uuid.UUID(int=int(moment.timestamp() * 1000) << 80 | 0x7 << 76 | 0b10 << 62)

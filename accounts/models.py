@@ -293,6 +293,39 @@ class ApiKey(Row):
         return f"{self.prefix}…"
 
 
+class QuotaWarning(models.Model):
+    """So much of a month's quota was used up: once for each percentage, over all processes (LIM-1).
+
+    Without an account it is the tenant's own quota. After a change of the quota there may be another.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="quota_warnings")
+    account = models.ForeignKey(
+        Account, on_delete=models.CASCADE, null=True, blank=True, related_name="quota_warnings", db_index=False
+    )
+    month = models.DateField(help_text="Its first day, in UTC.")
+    percent = models.PositiveSmallIntegerField()
+    used = models.PositiveIntegerField()
+    most = models.PositiveIntegerField("quota")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            # Two, since SQLite has no NULLS NOT DISTINCT and would be left with none.
+            models.UniqueConstraint(fields=["account", "month", "most", "percent"], name="quota_warning_of_account"),
+            models.UniqueConstraint(
+                fields=["tenant", "month", "most", "percent"],
+                condition=Q(account=None),
+                name="quota_warning_of_tenant",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account or self.tenant}: {self.percent} % of {self.most:,}"
+
+
 class AuditEntry(models.Model):
     """Who did what, with the values before and after (secrets masked). Rows are written once and never changed."""
 

@@ -6,14 +6,15 @@ class NotAccepted(Exception):
     """A submission that was not accepted; nothing of it is kept.
 
     `code` is stable and for machines, `text` for people, `status` the enhanced status code (RFC 3463) a listener
-    answers with.
+    answers with, `retry_after` the seconds until trying again may help, None when nobody knows.
     """
 
-    def __init__(self, text: str, *, code: str, status: str) -> None:
+    def __init__(self, text: str, *, code: str, status: str, retry_after: float | None = None) -> None:
         super().__init__(text)
         self.text = text
         self.code = code
         self.status = status
+        self.retry_after = retry_after
 
 
 class Rejected(NotAccepted):

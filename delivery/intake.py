@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -18,11 +17,12 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import Account
-from delivery import events, policy, queue, rows, store
+from delivery import events, policy, queue, quotas, rows, store
+from delivery.admitted import Admitted
 from delivery.exceptions import Deferred, NotAccepted, StoreUnavailable
 from delivery.models import EventType, Message, MessageStatus, Recipient
 from delivery.pressure import pressure
-from delivery.submission import Accepted, Submission
+from delivery.submission import Accepted, Answer, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -34,18 +34,6 @@ ACCOUNT_SECONDS = 1.0
 MOST_ACCOUNTS = 10_000
 
 _known_accounts: dict[uuid.UUID, tuple[Account, float]] = {}
-
-
-@dataclass(slots=True)
-class Admitted:
-    """A submission that passed the checks, with the rows it will become."""
-
-    submission: Submission
-    message: Message
-    recipients: list[Recipient]
-
-
-Answer = Accepted | NotAccepted
 
 
 def accept(submissions: Sequence[Submission], *, within: float | None = None) -> list[Answer]:
@@ -70,15 +58,18 @@ def accept(submissions: Sequence[Submission], *, within: float | None = None) ->
 
 def withdraw(message_id: uuid.UUID) -> bool:
     """Take back what was accepted too late for its client, who was told to send again; whether it was in time."""
-    return bool(_give_up([message_id]))
+    if not _give_up([message_id]):
+        return False
+    quotas.withdrawn(message_id)
+    return True
 
 
 def _accept(submissions: Sequence[Submission], answers: dict[int, Answer], deadline: float | None) -> None:
-    admitted = _check(submissions, answers)
-    stored = _store(admitted, answers)
-    written = _write(stored, answers, deadline)
-    for one in _ring(written, answers):
-        answers[id(one.submission)] = Accepted(one.message.pk)
+    with quotas.charged(_check(submissions, answers), answers) as admitted:
+        stored = _store(admitted, answers)
+        written = _write(stored, answers, deadline)
+        for one in _ring(written, answers):
+            answers[id(one.submission)] = Accepted(one.message.pk)
 
 
 def _our_failure() -> Deferred:
@@ -146,7 +137,7 @@ def _rows(submission: Submission, account: Account, headers: policy.Headers) -> 
         next_attempt_at=submission.scheduled_at if scheduled else now + FIRST_LOOK,
     )
     recipients = [Recipient(message_id=message.pk, address=address, updated_at=now) for address in addresses]
-    return Admitted(submission, message, recipients)
+    return Admitted(submission, account, message, recipients)
 
 
 def _spelling(address: str) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
+from delivery.exceptions import NotAccepted
+
 
 class Body(Protocol):
     """The raw message, in memory or spooled to disk."""
@@ -48,3 +50,6 @@ class Accepted:
     """The message is durable and will be delivered, or somebody told why not (ACC-2)."""
 
     message_id: uuid.UUID
+
+
+Answer = Accepted | NotAccepted

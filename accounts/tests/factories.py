@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import factory
 from django.contrib.auth.hashers import make_password
+from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from accounts import models
@@ -65,6 +66,20 @@ class ApiKeyFactory(DjangoModelFactory):
     prefix = factory.Sequence("smk_{:08x}".format)
     key_hash = factory.LazyAttribute(lambda key: hash_generated(key.prefix))
     scopes = ["send"]
+
+
+class QuotaWarningFactory(DjangoModelFactory):
+    """Of an account's quota; `account=None, tenant=…` makes one of a tenant's own."""
+
+    class Meta:
+        model = models.QuotaWarning
+
+    account = factory.SubFactory(AccountFactory)
+    tenant = factory.SelfAttribute("account.tenant")
+    month = factory.LazyFunction(lambda: timezone.now().date().replace(day=1))
+    percent = 80
+    used = 800
+    most = 1000
 
 
 class AuditEntryFactory(DjangoModelFactory):

@@ -9,6 +9,7 @@ from accounts.tests.factories import (
     AccountFactory,
     ApiKeyFactory,
     AuditEntryFactory,
+    QuotaWarningFactory,
     UserFactory,
 )
 from delivery.models import Recipient
@@ -23,6 +24,7 @@ TABLE = {
     "accounts.user": {"owner": "VACD", "admin": "VACD", "user": "V", "viewer": "", "operator": "VACD"},
     "accounts.account": {"owner": "VACD", "admin": "V", "user": "V", "viewer": "", "operator": "VACD"},
     "accounts.apikey": {"owner": "VAD", "admin": "V", "user": "V", "viewer": "", "operator": "VAD"},
+    "accounts.quotawarning": {"owner": "V", "admin": "V", "user": "V", "viewer": "", "operator": "V"},
     "accounts.auditentry": {"owner": "V", "admin": "V", "user": "", "viewer": "", "operator": "V"},
     "providers.provider": {"owner": "VACD", "admin": "VACD", "user": "V", "viewer": "", "operator": "VACD"},
     "providers.routingrule": {"owner": "VACD", "admin": "VACD", "user": "V", "viewer": "", "operator": "VACD"},
@@ -44,6 +46,7 @@ def rows_of(tenant):
         "accounts.user": UserFactory(tenant=tenant, role="viewer", email=f"marker@{tenant.slug}.example"),
         "accounts.account": account,
         "accounts.apikey": ApiKeyFactory(account=account),
+        "accounts.quotawarning": QuotaWarningFactory(account=account),
         "accounts.auditentry": AuditEntryFactory(tenant=tenant, actor_label=f"auditor of {tenant.slug}"),
         "providers.provider": provider,
         "providers.routingrule": RoutingRuleFactory(tenant=tenant, providers=[provider]),

@@ -1,0 +1,90 @@
+"""Quotas at acceptance (LIM-1): what is counted, what a client is told, and what the rows say of a month."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from django.utils import timezone
+
+from accounts import quota_warnings, quotas
+from accounts.ids import first_at
+from accounts.models import Account
+from accounts.quotas import Owner, Period, Refusal
+from delivery.admitted import Admitted
+from delivery.exceptions import Deferred
+from delivery.models import Message, MessageStatus
+from delivery.submission import Accepted, Answer
+
+CHUNK = 200_000
+"""Rows counted by one statement, so that none runs into the database's time limit."""
+
+
+def count(owner: Owner, since: datetime) -> int:
+    """The messages of an owner that came in since then, by index alone; those their client was to send again aside."""
+    of_account = isinstance(owner, Account)
+    mine = Message.objects.filter(account_id=owner.pk) if of_account else Message.objects.filter(tenant_id=owner.pk)
+    total, first = 0, first_at(since)
+    while True:
+        rows = mine.filter(id__gte=first).order_by("id").values_list("id", flat=True)
+        found = rows[:CHUNK].count()
+        total += found
+        following = rows[CHUNK : CHUNK + 1].first() if found == CHUNK else None
+        if following is None:
+            break
+        first = following
+    tenant_id = owner.tenant_id if isinstance(owner, Account) else owner.pk  # the status is in the tenant's index
+    given_up = mine.filter(tenant_id=tenant_id, status=MessageStatus.ENQUEUE_FAILED, id__gte=first_at(since))
+    return max(0, total - given_up.count())
+
+
+@contextmanager
+def charged(admitted: Sequence[Admitted], answers: dict[int, Answer]) -> Iterator[list[Admitted]]:
+    """Those of the messages for which there is room; the others are answered.
+
+    What has no Accepted among the answers at the end gives its count back. A batch in which nobody has a quota costs
+    nothing.
+    """
+    if not any(quotas.limited(one.account) for one in admitted):
+        yield list(admitted)
+        return
+    limited = [one for one in admitted if quotas.limited(one.account)]
+    receipt = quotas.charge([one.account for one in limited])
+    for one, refusal in zip(limited, receipt.refusals, strict=True):
+        if refusal is not None:
+            answers[id(one.submission)] = deferred(refusal)
+    try:
+        yield [one for one in admitted if id(one.submission) not in answers]
+    finally:
+        receipt.give_back(
+            [n for n, one in enumerate(limited) if not isinstance(answers.get(id(one.submission)), Accepted)]
+        )
+        quota_warnings.warn(receipt.usages)
+
+
+def withdrawn(message_id: uuid.UUID) -> None:
+    """A message of which its client was not told was taken back; windows, which pass, keep it."""
+    message = Message.objects.select_related("account__tenant").get(pk=message_id)
+    if quotas.limited(message.account):
+        quotas.give_back_month(message.account)
+
+
+def deferred(refusal: Refusal) -> Deferred:
+    """What a client is told: which limit it is, whose, and when there is room again (SMTP-14)."""
+    quota = refusal.quota
+    if quota is None:
+        text = "Whether this account's quota has room cannot be told now; please try again."
+        return Deferred(text, code="quota_unknown", status="4.3.0", retry_after=refusal.retry_after)
+    who = "This account" if isinstance(quota.owner, Account) else "This tenant"
+    many = f"{quota.most:,} message{'' if quota.most == 1 else 's'} a {quota.period}"
+    if quota.period is Period.MONTH:
+        until = timezone.now() + timedelta(seconds=refusal.retry_after)
+        when = f"the next month begins on {until.astimezone(UTC):%Y-%m-%d} at 00:00 UTC"
+        status = "4.2.2"
+    else:
+        when, status = f"try again in {max(1, math.ceil(refusal.retry_after))} s", "4.7.1"
+    text = f"{who} may send {many}; {when}"
+    return Deferred(text, code=f"quota_{quota.period}", status=status, retry_after=refusal.retry_after)
