@@ -64,6 +64,20 @@ class BrevoBackend(AnymailBackend):
             return letter.headers
         return {**letter.headers, "idempotencyKey": key}
 
+    def ask(self) -> Answer:
+        # https://developers.brevo.com/reference/get-account
+        return self.client.get("account", {"api-key": self.config["api_key"], "Accept": "application/json"})
+
+    def told(self, answer: Answer) -> str:
+        body = answer.json()
+        if not isinstance(body, dict) or "email" not in body:
+            return ""
+        relay = body.get("relay")
+        if isinstance(relay, dict) and relay.get("enabled") is False:
+            text = "The key is known, but transactional mail is not enabled for this account."
+            raise Misconfigured(text, code="account_pending", status_code=answer.status)
+        return f"Account {body.get('companyName') or body['email']}."
+
     def words(self, answer: Answer) -> str:
         return _error(answer)[1]
 

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,30 @@ class FileBackend(Backend):
             "size": len(message.raw),
             "written_at": datetime.now(UTC).isoformat(),
         }
-        try:
+        with self._writing():
             self._directory.mkdir(parents=True, exist_ok=True)
             self._write(f"{name}.json", json.dumps(envelope, ensure_ascii=False, indent=2).encode() + b"\n")
             self._write(f"{name}.eml", message.raw)
             self._sync_directory()
+        return SendResult.all_delivered(message.recipients, f"{name}.eml", text=f"Written to {name}.eml.")
+
+    def check_connection(self) -> str:
+        """Writes an empty file and takes it away."""
+        with self._writing():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._directory):
+                pass
+        return "The directory can be written to."
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raises Misconfigured or TemporaryFailure for what the file system says."""
+        try:
+            yield
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
             raise Misconfigured(f"Cannot write to the directory: {error.strerror}.", code="not_writable") from error
         except OSError as error:
             raise TemporaryFailure(f"Writing failed: {error.strerror}.", code="write_failed") from error
-        return SendResult.all_delivered(message.recipients, f"{name}.eml", text=f"Written to {name}.eml.")
 
     def _write(self, name: str, content: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=self._directory, prefix=".", suffix=".tmp")

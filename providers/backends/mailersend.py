@@ -9,6 +9,7 @@ from typing import Any
 
 from anymail.backends.mailersend import EmailBackend, MailerSendPayload
 
+from providers import http
 from providers.backends.anymail import AnymailBackend, ExactParts
 from providers.backends.letter import Abilities, Letter, Types
 from providers.backends.structured import Request
@@ -70,6 +71,18 @@ class MailerSendBackend(AnymailBackend):
         if answer.status != 202 or not ("X-Message-Id" in answer.headers or warned):
             raise self.unreadable(answer)  # without an id Anymail takes all recipients for suppressed
         return super().accepted(answer, request, message)
+
+    def ask(self) -> Answer:
+        # https://developers.mailersend.com/general.html#api-quota: costs nothing of the quota it tells
+        return self.client.get("api-quota", {"Authorization": f"Bearer {self.config['api_token']}"})
+
+    def told(self, answer: Answer) -> str:
+        body = answer.json()
+        if not isinstance(body, dict) or "remaining" not in body:
+            return ""
+        if body["remaining"] == 0:
+            raise http.temporary(answer, f"No requests left until {body.get('reset')}.", code="quota")
+        return f"The token is known; {body['remaining']} of {body.get('quota')} requests left today."
 
     def words(self, answer: Answer) -> str:
         body = answer.json()

@@ -6,14 +6,15 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+import urllib3
 from anymail.backends.mailjet import EmailBackend, MailjetPayload
 
 from providers.backends.anymail import AnymailBackend, ExactParts
 from providers.backends.letter import Abilities, Types
 from providers.base import ConfigField
 from providers.envelope import Addressing, Limits
-from providers.exceptions import ProviderError, Unsupported
-from providers.http import Answer
+from providers.exceptions import Misconfigured, ProviderError, Unsupported
+from providers.http import Answer, HttpClient
 from providers.scrub import scrub
 
 _RECIPIENT_FIELD = re.compile(r"(To|Cc|Bcc)\[(\d+)\](?:\.Email)?")
@@ -49,6 +50,27 @@ class MailjetBackend(AnymailBackend):
     esp = EmailBackend
     payload = _Payload
     credentials = ("api_key", "secret_key")
+
+    def ask(self) -> Answer:
+        # https://dev.mailjet.com/email/reference/sender-addresses-and-domains/sender/: beside the Send API, not below
+        # it, and open to every key.
+        client = HttpClient(self.client.base_url.removesuffix("v3.1/"), timeout=self.timeout)
+        basic = urllib3.make_headers(basic_auth=f"{self.config['api_key']}:{self.config['secret_key']}")
+        try:
+            return client.get("v3/REST/sender?Limit=1000", basic)
+        finally:
+            client.close()
+
+    def told(self, answer: Answer) -> str:
+        body = answer.json()
+        senders = body.get("Data") if isinstance(body, dict) else None
+        if not isinstance(senders, list):
+            return ""
+        active = [str(row.get("Email")) for row in senders if isinstance(row, dict) and row.get("Status") == "Active"]
+        if not active:
+            text = "The keys are known, but the account has no active sender."
+            raise Misconfigured(text, code="account_pending", status_code=answer.status)
+        return f"The keys are known; active senders: {', '.join(active)}."
 
     def words(self, answer: Answer) -> str:
         return "; ".join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -75,6 +76,15 @@ class MandrillBackend(AnymailBackend):
             for item in (body if isinstance(body, list) else [])
             if isinstance(item, dict)
         }
+
+    def ask(self) -> Answer:
+        # https://mailchimp.com/developer/transactional/api/users/ping-2/
+        body = json.dumps({"key": self.config["api_key"]}).encode()
+        return self.client.post("users/ping2.json", body, {"Content-Type": "application/json"})
+
+    def told(self, answer: Answer) -> str:
+        body = answer.json()
+        return str(body["PING"]) if isinstance(body, dict) and "PING" in body else ""
 
     def words(self, answer: Answer) -> str:
         name, text = _error(answer)

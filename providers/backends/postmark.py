@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from urllib.parse import quote
 
 from anymail.backends.postmark import EmailBackend, PostmarkPayload
 
@@ -59,6 +60,30 @@ class PostmarkBackend(AnymailBackend):
             # https://postmarkapp.com/support/article/1008: without it Postmark writes a Message-ID of its own.
             return {**letter.headers, "X-PM-KeepID": "true"}
         return letter.headers
+
+    def ask(self) -> Answer:
+        # https://postmarkapp.com/developer/api/server-api#get-server
+        return self.client.get("server", self._headers)
+
+    def told(self, answer: Answer) -> str:
+        body = answer.json()
+        if not isinstance(body, dict) or "Name" not in body:
+            return ""
+        stream = self.config["message_stream"]
+        if stream:
+            # https://postmarkapp.com/developer/api/message-streams-api#get-stream
+            found = self.client.get(f"message-streams/{quote(stream, safe='')}", self._headers)
+            if not 200 <= found.status < 300:
+                text = scrub(f"Message stream {stream!r}: {self.words(found) or found.reason}", self.secrets)
+                raise Misconfigured(text, code="bad_stream", status_code=found.status)
+        told = f"Server {body['Name']!r}"
+        if body.get("DeliveryType") == "Sandbox":
+            return f"{told}: a sandbox, it delivers to nobody."
+        return f"{told}, message stream {stream!r}." if stream else f"{told}."
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"X-Postmark-Server-Token": self.config["server_token"], "Accept": "application/json"}
 
     def words(self, answer: Answer) -> str:
         code, text = _error(answer)

@@ -12,7 +12,7 @@ from providers.backends.anymail import AnymailBackend, ExactParts
 from providers.backends.letter import Abilities, Types
 from providers.base import ConfigField, OutboundMessage
 from providers.envelope import Addressing, Limits
-from providers.exceptions import ProviderError, TemporaryFailure, Unsupported
+from providers.exceptions import Misconfigured, ProviderError, TemporaryFailure, Unsupported
 from providers.http import Answer
 from providers.scrub import scrub
 
@@ -47,6 +47,26 @@ class ResendBackend(AnymailBackend):
 
     def http_headers(self, message: OutboundMessage) -> Mapping[str, str]:
         return {"Idempotency-Key": message.idempotency_key}
+
+    def check_connection(self) -> str:
+        try:
+            return super().check_connection()
+        except Misconfigured as error:
+            if "restricted_api_key" not in error.text:
+                raise
+            return error.text  # the key is known and may send, which is all we need
+
+    def ask(self) -> Answer:
+        # https://resend.com/docs/api-reference/domains/list-domains
+        return self.client.get("domains", {"Authorization": f"Bearer {self.config['api_key']}"})
+
+    def told(self, answer: Answer) -> str:
+        body = answer.json()
+        domains = body.get("data") if isinstance(body, dict) else None
+        if not isinstance(domains, list):
+            return ""
+        named = [f"{row.get('name')} ({row.get('status')})" for row in domains if isinstance(row, dict)]
+        return f"The key is known; domains: {', '.join(named) or 'none'}."
 
     def words(self, answer: Answer) -> str:
         name, text = _error(answer)

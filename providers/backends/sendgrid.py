@@ -13,7 +13,7 @@ from providers.backends.letter import Abilities, Letter, Types
 from providers.backends.structured import Request, StructuredBackend
 from providers.base import ConfigField, Mailbox, OutboundMessage, SendResult
 from providers.envelope import Addressing, Limits
-from providers.exceptions import ProviderError, Unsupported
+from providers.exceptions import Misconfigured, ProviderError, Unsupported
 from providers.http import Answer
 from providers.scrub import scrub
 
@@ -42,6 +42,20 @@ class SendGridBackend(StructuredBackend):
         types=Types.BARE,
         forbidden_in_filename=";,",
     )
+
+    def ask(self) -> Answer:
+        # https://www.twilio.com/docs/sendgrid/api-reference/api-key-permissions/retrieve-a-list-of-scopes-for-which-this-user-has-access
+        return self.client.get("v3/scopes", {"Authorization": f"Bearer {self.config['api_key']}"})
+
+    def told(self, answer: Answer) -> str:
+        body = answer.json()
+        scopes = body.get("scopes") if isinstance(body, dict) else None
+        if not isinstance(scopes, list):
+            return ""
+        if "mail.send" not in scopes:
+            text = "The key is known, but it lacks the permission mail.send."
+            raise Misconfigured(text, code="bad_credentials", status_code=answer.status)
+        return f"The key is known and may send (mail.send and {len(scopes) - 1} other permissions)."
 
     def request(self, letter: Letter, message: OutboundMessage) -> Request:  # noqa: ARG002
         headers = {"Authorization": f"Bearer {self.config['api_key']}", "Content-Type": "application/json"}

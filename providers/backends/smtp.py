@@ -130,6 +130,13 @@ class SmtpBackend(Backend):
             else:
                 session.close()
 
+    def check_connection(self) -> str:
+        session = Session(self._target)
+        try:
+            return session.told()
+        finally:
+            session.close()
+
     def close(self) -> None:
         with self._lock:
             sessions, self._idle = self._idle, []

@@ -66,6 +66,7 @@ class Session:
     def __init__(self, target: Target) -> None:
         """Raises TemporaryFailure when the server cannot be reached, Misconfigured when it turns us away for good."""
         self._secrets = (target.password,)
+        self._signed_in = [f"signed in as {target.username}"] if target.username else []
         self._client = _opened(target)
         self.transactions = 0
         self.last_used = time.monotonic()
@@ -135,6 +136,20 @@ class Session:
                 self._client.sock.settimeout(usual)
             self.transactions += 1
             self.last_used = time.monotonic()
+
+    def told(self) -> str:
+        """The reply to NOOP and what the server said of itself before. Raises TemporaryFailure."""
+        try:
+            reply = self._command("NOOP")
+        except Gone as error:
+            raise TemporaryFailure(str(error), code="timeout" if error.timed_out else "connection_lost") from error
+        if not reply.positive:
+            raise TemporaryFailure(str(reply), code="unavailable", status_code=reply.status_code)
+        name = (self._client.ehlo_resp or self._client.helo_resp or b"").decode("utf-8", "replace").splitlines()[:1]
+        version = getattr(self._client.sock, "version", None)
+        offers = ", ".join(sorted(feature.upper() for feature in self._client.esmtp_features))
+        parts = [str(reply), *name, version() if version else "no TLS", f"offers {offers or 'no extensions'}"]
+        return scrub("; ".join([*parts, *self._signed_in]), self._secrets)
 
     def reset(self) -> bool:
         """RSET; False when the session is of no more use."""

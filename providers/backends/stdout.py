@@ -33,6 +33,9 @@ class StdoutBackend(Backend):
                 code="not_allowed",
             )
 
+    def check_connection(self) -> str:
+        return "Prints to standard output."
+
     def send(self, message: OutboundMessage) -> SendResult:
         text = message.raw.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
         rule = "-" * 78

@@ -10,7 +10,7 @@ from providers import http
 from providers.backends.letter import Abilities, Letter, compose
 from providers.base import Backend, OutboundMessage, RecipientResult, RecipientStatus, SendResult
 from providers.envelope import Addressing, groups, same
-from providers.exceptions import PermanentFailure, ProviderError, TemporaryFailure
+from providers.exceptions import Misconfigured, PermanentFailure, ProviderError, TemporaryFailure, Unsupported
 from providers.fidelity import Verdict
 from providers.http import Answer, HttpClient
 from providers.scrub import scrub
@@ -63,10 +63,30 @@ class StructuredBackend(Backend):
         letter = compose(message, self.abilities)
         return self.exchange(self.request(letter, message), letter.addressing, message)
 
+    def check_connection(self) -> str:
+        answer = self.ask()
+        if not 200 <= answer.status < 300:
+            raise self.refusal(answer, self.words(answer))
+        told = self.told(answer)
+        if not told:
+            text = f"{answer.reason}, but not an answer of this service: look at the base URL."
+            raise Misconfigured(text, code="wrong_url", status_code=answer.status)
+        return scrub(told, self.secrets)
+
     def close(self) -> None:
         self.client.close()
 
     # What a subclass says
+
+    def ask(self) -> Answer:
+        """Ask the service something that needs the credentials and sends nothing; raises Unsupported where there is
+        nothing to ask."""
+        raise Unsupported("This service offers no way to check the settings; send a test message.", code="no_check")
+
+    def told(self, answer: Answer) -> str:  # noqa: ARG002
+        """The service's words in a 2xx answer to `ask`, "" when it does not look like this service's. Raises
+        ProviderError where the credentials are good and of no use."""
+        return ""
 
     def request(self, letter: Letter, message: OutboundMessage) -> Request:
         """Write the request. Raises Unsupported or PermanentFailure for what cannot be written."""

@@ -36,6 +36,7 @@ class BrevoStandIn(StandIn):
 
     def prepare(self) -> None:
         self.unverified: set[str] = set()
+        self.relay_enabled = True
         self.bad_recipients: set[str] = set()
         self.seen_keys: set[str] = set()
         self.validator = strict_validator(vendor_schema("brevo"))
@@ -48,6 +49,15 @@ class BrevoStandIn(StandIn):
         if status == 401:
             return {"code": "unauthorized", "message": "Key not found"}
         return {"code": "too_many_requests" if status == 429 else "internal_error", "message": "error"}
+
+    def show(self, path: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
+        if self.authorized(headers, None) is None:
+            raise Refused(401, self.error(401))
+        if path != "/account":
+            raise Refused(404, {"code": "document_not_found", "message": "Path not found"})
+        plan = [{"type": "free", "creditsType": "sendLimit", "credits": 300}]
+        relay = {"enabled": self.relay_enabled, "data": {"userName": "x", "relay": "smtp-relay.brevo.com", "port": 587}}
+        return 200, {"email": "owner@acme.test", "companyName": "Acme", "plan": plan, "relay": relay}, {}
 
     def take(self, payload: Any, key: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
         if wrong := self.check(self.validator, payload):

@@ -27,6 +27,7 @@ class MailerSendStandIn(StandIn):
 
     def prepare(self) -> None:
         self.unverified: set[str] = set()
+        self.remaining = 999
         self.bad_recipients: set[str] = set()
         self.suppressed: set[str] = set()
         self.headers_allowed = False
@@ -37,6 +38,13 @@ class MailerSendStandIn(StandIn):
 
     def error(self, status: int) -> Any:
         return {"message": {401: "Unauthenticated.", 429: "Too Many Attempts."}.get(status, "Server Error")}
+
+    def show(self, path: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
+        if self.authorized(headers, None) is None:
+            raise Refused(401, self.error(401))
+        if path != "/api-quota":
+            raise Refused(404, {"message": "Not Found"})
+        return 200, {"quota": 1000, "remaining": self.remaining, "reset": "2026-11-23T00:00:00Z"}, {}
 
     def take(self, payload: Any, key: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
         if unknown := set(payload) - PROPERTIES:

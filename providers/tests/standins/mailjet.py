@@ -25,13 +25,17 @@ class MailjetStandIn(StandIn):
     """Its key has two halves; `config` gives the right second half for each first."""
 
     type = "mailjet"
-    path = "/send"
-    base_path = "/v3.1"
+    path = "/v3.1/send"
     credential = "api_key"
 
     def prepare(self) -> None:
         self.unverified: set[str] = set()
+        self.senders = {"*@acme.test": "Active", "old@acme.test": "Inactive"}
         self.bad_recipients: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        return f"{super().url}/v3.1"
 
     def config(self, key: str | None = None, **more: Any) -> dict[str, Any]:
         return {"secret_key": f"secret-of-{key or self.keys[0]}", **super().config(key, **more)}
@@ -46,6 +50,14 @@ class MailjetStandIn(StandIn):
     def error(self, status: int) -> Any:
         text = {401: "API key authentication/authorization failure."}.get(status, "error")
         return {"ErrorIdentifier": "id", "ErrorCode": "mj-0001", "StatusCode": status, "ErrorMessage": text}
+
+    def show(self, path: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
+        if self.authorized(headers, None) is None:
+            raise Refused(401, {"ErrorMessage": "API key authentication/authorization failure.", "StatusCode": 401})
+        if path.partition("?")[0] != "/v3/REST/sender":
+            raise Refused(404, {"ErrorMessage": "Object not found", "StatusCode": 404})
+        rows = [{"Email": email, "Status": status, "EmailType": "unknown"} for email, status in self.senders.items()]
+        return 200, {"Count": len(rows), "Data": rows, "Total": len(rows)}, {}
 
     def take(self, payload: Any, key: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
         if set(payload) - {"Globals", "Messages", "SandboxMode", "AdvanceErrorHandling"}:

@@ -39,7 +39,13 @@ class MandrillStandIn(StandIn):
             return {"status": "error", "code": -1, "name": "Invalid_Key", "message": "Invalid API key"}
         return {"status": "error", "code": -99, "name": "GeneralError", "message": "error"}
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path, "/users/ping2.json")
+
     def take(self, payload: Any, key: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
+        if set(payload) == {"key"}:
+            return 200, {"PING": "PONG!"}, {}
         if set(payload) - {"key", "message", "async", "ip_pool", "send_at"}:
             raise _invalid("unknown parameter")
         mail = payload["message"]

@@ -31,6 +31,7 @@ class PostmarkStandIn(StandIn):
 
     def prepare(self) -> None:
         self.unverified: set[str] = set()
+        self.delivery_type = "Live"
         self.inactive: set[str] = set()
         self.bad_recipients: set[str] = set()
         schema = vendor_schema("postmark")
@@ -45,6 +46,18 @@ class PostmarkStandIn(StandIn):
     def error(self, status: int) -> Any:
         code = {401: 10, 429: 429, 503: 100}.get(status, 0)
         return {"ErrorCode": code, "Message": {401: "Bad or missing API token."}.get(status, "error")}
+
+    def show(self, path: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
+        key = self.authorized(headers, None)
+        if key is None:
+            raise Refused(401, self.error(401))
+        if path == "/server":
+            server = {"ID": 1, "Name": "Staging Testing", "ApiTokens": [key], "DeliveryType": self.delivery_type}
+            return 200, {**server, "SmtpApiActivated": True, "ServerLink": "https://postmarkapp.com/servers/1"}, {}
+        stream = path.removeprefix("/message-streams/")
+        if stream != "outbound":
+            raise _bad(1226, "The message stream provided does not exist on this server.")
+        return 200, {"ID": stream, "ServerID": 1, "Name": "Transactional", "MessageStreamType": "Transactional"}, {}
 
     def take(self, payload: Any, key: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
         if wrong := self.check(self.validator, payload):

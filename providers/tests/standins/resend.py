@@ -32,6 +32,7 @@ class ResendStandIn(StandIn):
 
     def prepare(self) -> None:
         self.unverified: set[str] = set()
+        self.sending_only = False
         self.bad_recipients: set[str] = set()
         self.dropped: list[Any] = []
         self.keys_seen: dict[str, tuple[str, str]] = {}
@@ -45,6 +46,15 @@ class ResendStandIn(StandIn):
         name = {403: "invalid_api_key", 401: "missing_api_key", 429: "rate_limit_exceeded"}
         text = {403: "API key is invalid"}.get(status, "error")
         return {"statusCode": status, "name": name.get(status, "application_error"), "message": text}
+
+    def show(self, path: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
+        if self.authorized(headers, None) is None:
+            raise Refused(403, self.error(403))
+        if path != "/domains":
+            raise _bad(404, "not_found", "The requested endpoint does not exist.")
+        if self.sending_only:
+            raise _bad(401, "restricted_api_key", "This API key is restricted to only send emails.")
+        return 200, {"object": "list", "data": [{"id": "1", "name": "acme.test", "status": "verified"}]}, {}
 
     def take(self, payload: Any, key: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
         if wrong := self.check(self.validator, payload):

@@ -35,6 +35,7 @@ class SendGridStandIn(StandIn):
 
     def prepare(self) -> None:
         self.unverified: set[str] = set()
+        self.scopes = ["mail.send", "2fa_required", "sender_verification_eligible"]
         self.bad_recipients: set[str] = set()
         self.validator = strict_validator(forbid_unknown(vendor_schema("sendgrid")))
 
@@ -45,6 +46,13 @@ class SendGridStandIn(StandIn):
     def error(self, status: int) -> Any:
         text = {401: "The provided authorization grant is invalid, expired, or revoked", 429: "too many requests"}
         return {"errors": [{"message": text.get(status, "error"), "field": None, "help": None}]}
+
+    def show(self, path: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
+        if path != "/v3/scopes":
+            raise Refused(404, self.error(404))
+        if self.authorized(headers, None) is None:
+            raise Refused(401, {"errors": [{"field": None, "message": "authorization required"}]})
+        return 200, {"scopes": list(self.scopes)}, {}
 
     def take(self, payload: Any, key: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
         if len(json.dumps(payload)) > MAX_SIZE:
