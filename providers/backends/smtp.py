@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from providers import destinations
@@ -23,6 +24,8 @@ from providers.exceptions import (
     TooLarge,
     Unsupported,
 )
+from providers.fidelity import LOSSLESS, Fidelity, Verdict
+from providers.sevenbit import REENCODED, seven_bit
 from providers.wire import needs_smtputf8
 
 MAX_IDLE_SESSIONS = 16
@@ -98,6 +101,13 @@ class SmtpBackend(Backend):
         )
         self._idle: list[Session] = []
         self._lock = threading.Lock()
+        self._seven_bit = False
+
+    def verdict(self, message: OutboundMessage) -> Verdict:
+        # What a server can do is known after it was met for the first time.
+        if self._seven_bit and not message.raw.isascii():
+            return Verdict(Fidelity.MAPPED, (REENCODED,))
+        return LOSSLESS
 
     def send(self, message: OutboundMessage) -> SendResult:
         _check_lines(message.raw)
@@ -105,14 +115,14 @@ class SmtpBackend(Backend):
         usable = False
         try:
             try:
-                begun = self._begin(session, message)
+                begun, addresses = self._begin(session, message)
             except Gone:
                 if not reused:
                     raise
                 session.close()
                 session = Session(self._target)
-                begun = self._begin(session, message)
-            result = self._transfer(session, message, begun)
+                begun, addresses = self._begin(session, message)
+            result = self._transfer(session, begun, addresses)
             usable = True
             return result
         except Gone as error:
@@ -166,13 +176,18 @@ class SmtpBackend(Backend):
 
     # A transaction
 
-    def _begin(self, session: Session, message: OutboundMessage) -> tuple[str, ...]:
-        """MAIL; returns the recipients as this server can be told them."""
+    def _begin(self, session: Session, message: OutboundMessage) -> tuple[OutboundMessage, tuple[str, ...]]:
+        """MAIL; returns the message and the recipients as this server can be told them."""
+        self._seven_bit = not session.offers("8bitmime")
+        if self._seven_bit:
+            # RFC 6152 §3: 8-bit content must not be sent there as it is.
+            _check_smtputf8(session, message)
+            message = replace(message, raw=seven_bit(message.raw))
         sender, recipients, parameters = _envelope(session, message)
         reply = session.mail(sender, parameters)
         if not reply.positive:
             raise _refused_sender(reply)
-        return recipients
+        return message, recipients
 
     def _unknown_here(self, reply: Reply) -> bool:
         """The server takes nothing from us, whoever the recipient is: it wants a login, or does not relay for us."""
@@ -255,18 +270,19 @@ def _envelope(session: Session, message: OutboundMessage) -> tuple[str, tuple[st
             raise TooLarge(f"The server takes {session.size_limit} octets, not {size}.", code="too_large")
         parameters.append(f"SIZE={size}")
     if not message.raw.isascii():
-        if not session.offers("8bitmime"):
-            # RFC 6152 §3: 8-bit content must not be sent there as it is.
-            raise Unsupported("The server does not offer 8BITMIME.", code="8bitmime_required")
         parameters.append("BODY=8BITMIME")
     if not all(address.isascii() for address in (sender, *recipients)) or message.smtputf8:
         if session.offers("smtputf8"):
             parameters.append("SMTPUTF8")
-        elif needs_smtputf8(message):
-            raise Unsupported("The server does not offer SMTPUTF8.", code="smtputf8_required")
         else:
+            _check_smtputf8(session, message)
             sender, recipients = ascii_address(sender), tuple(map(ascii_address, recipients))
     return sender, recipients, parameters
+
+
+def _check_smtputf8(session: Session, message: OutboundMessage) -> None:
+    if not session.offers("smtputf8") and needs_smtputf8(message):
+        raise Unsupported("The server does not offer SMTPUTF8.", code="smtputf8_required")
 
 
 def _refused_recipient(reply: Reply, *, others_taken: bool) -> RecipientResult:

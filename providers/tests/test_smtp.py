@@ -14,7 +14,9 @@ from providers.backends import smtp as smtp_module
 from providers.backends.smtp_wire import own_name, stuffed
 from providers.base import RecipientStatus
 from providers.exceptions import BadSettings, Misconfigured, PermanentFailure, TemporaryFailure, TooLarge, Unsupported
-from providers.tests.messages import ANNA, BERT, CARA, outbound, text_only
+from providers.fidelity import Fidelity
+from providers.tests.messages import ANNA, BERT, CARA, outbound, parse, text_only
+from providers.tests.signing import Signer
 from providers.tests.standins import SmtpSink
 from providers.tests.standins.smtp import CUT
 
@@ -119,11 +121,30 @@ def test_eight_bit_content_is_announced(sink, connect):
     assert "SMTPUTF8" not in sink.accepted[0].parameters
 
 
-def test_eight_bit_content_is_not_sent_to_a_seven_bit_server(connect):
+def test_eight_bit_content_is_encoded_anew_for_a_seven_bit_server(connect):
+    """PRV-4: nothing of it is lost, and who asks before the next message is told."""
+    message = outbound(text_only())
+    with SmtpSink(features=("PIPELINING",)) as sink:
+        backend = connect(sink)
+        assert backend.verdict(message).fidelity is Fidelity.LOSSLESS  # nobody knows the server yet
+        backend.send(message)
+        backend.send(outbound(PLAIN))
+        assert backend.verdict(message).fidelity is Fidelity.MAPPED
+        assert backend.verdict(outbound(PLAIN)).fidelity is Fidelity.LOSSLESS
+        first, second = sink.accepted
+        assert first.data.isascii()
+        assert parse(first.data).text == message.content.text
+        assert "BODY=8BITMIME" not in first.parameters
+        assert second.data == PLAIN
+        assert sink.connections == 1
+
+
+def test_signed_eight_bit_content_is_not_sent_to_a_seven_bit_server(connect):
+    """PRV-4: never signed mail."""
     with SmtpSink(features=("PIPELINING",)) as sink:
         backend = connect(sink)
         with pytest.raises(Unsupported) as caught:
-            backend.send(outbound(text_only()))
+            backend.send(outbound(Signer("shop@acme.test").dkim(text_only().as_bytes())))
         assert caught.value.code == "8bitmime_required"
         backend.send(outbound(PLAIN))
         assert (len(sink.accepted), sink.connections) == (1, 1)
