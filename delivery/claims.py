@@ -13,7 +13,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
-from delivery import events
+from delivery import events, suppressions
 from delivery.models import (
     PENDING_STATUSES,
     DeliveryLog,
@@ -32,7 +32,7 @@ class Claimed:
     """A message this worker may send, its recipients still to be served, and attempts whose answer was lost.
 
     A recipient with status `unknown` is one whose last attempt is among `unknown`. `unfinished` are attempts with
-    progress that a later one may go on with.
+    progress that a later one may go on with. `suppressed` says why an address is not to be mailed, by recipient.
     """
 
     message: Message
@@ -40,6 +40,7 @@ class Claimed:
     settled: list[Recipient] = field(default_factory=list)
     unknown: list[DeliveryLog] = field(default_factory=list)
     unfinished: list[DeliveryLog] = field(default_factory=list)
+    suppressed: dict[uuid.UUID, str] = field(default_factory=dict)
 
     @property
     def recipients(self) -> list[Recipient]:
@@ -124,7 +125,21 @@ def _with_recipients(messages: Sequence[Message]) -> list[Claimed]:
                 claimed[attempt.message_id].unknown.append(attempt)
             if attempt.progress is not None:
                 claimed[attempt.message_id].unfinished.append(attempt)
+    _note_suppressed(list(claimed.values()))
     return list(claimed.values())
+
+
+def _note_suppressed(claimed: Sequence[Claimed]) -> None:
+    """One query for a whole claim (EVT-2)."""
+    wanted = [(one.message.tenant_id, recipient.address) for one in claimed for recipient in one.pending]
+    reasons = suppressions.reasons(wanted)
+    if not reasons:
+        return
+    for one in claimed:
+        for recipient in one.pending:
+            reason = reasons.get((one.message.tenant_id, recipient.address))
+            if reason is not None:
+                one.suppressed[recipient.pk] = reason
 
 
 def _mark_lost_attempts(messages: Sequence[Message]) -> None:

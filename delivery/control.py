@@ -14,12 +14,14 @@ from typing import Any
 
 import structlog
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import User
 from delivery import events, queue
 from delivery.exceptions import ControlRefused
 from delivery.models import DEAD_LETTERS, PENDING_STATUSES, EventType, Message, MessageStatus, RecipientStatus
+from delivery.suppressions import SUPPRESSED
 
 log = structlog.get_logger(__name__)
 
@@ -66,14 +68,16 @@ def release(ids: Iterable[uuid.UUID], *, actor: User | None) -> Outcome:
 def retry(ids: Iterable[uuid.UUID], *, actor: User | None) -> Outcome:
     """Try now: retrying messages, and failed, partial and dead-lettered ones with the retry counter reset.
 
-    Recipients that failed are tried again; those already served stay served.
+    Recipients that failed are tried again, and those skipped as suppressed, in case they no longer are; those already
+    served stay served.
     """
 
     def apply(message: Message, now: datetime) -> EventType:
         _expect(message, (MessageStatus.RETRYING, MessageStatus.FAILED, MessageStatus.PARTIAL, *DEAD_LETTERS))
         if message.status != MessageStatus.RETRYING:
-            message.recipients.filter(status=RecipientStatus.FAILED).update(
-                status=RecipientStatus.PENDING, error_code="", error_text="", updated_at=now
+            skipped = Q(status=RecipientStatus.SUPPRESSED, error_code=SUPPRESSED)
+            message.recipients.filter(Q(status=RecipientStatus.FAILED) | skipped).update(
+                status=RecipientStatus.PENDING, error_code="", error_text="", delivered_at=None, updated_at=now
             )
             message.tries = 0
         _queue(message, now)

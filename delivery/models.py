@@ -6,8 +6,10 @@ the same transaction.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -15,8 +17,16 @@ from django.db.models.functions import Lower
 from accounts.crypto import EncryptedJSONField
 from accounts.ids import uuid7
 from accounts.models import Account, Tenant
+from providers.envelope import same
 from providers.fidelity import Fidelity
 from providers.models import Provider
+
+
+def check_address(value: str) -> None:
+    """`local@domain`, as it may stand in an envelope (RFC 5321 §4.1.2); what it means is for others to know."""
+    local, at, domain = value.rpartition("@")
+    if not (local and at and domain) or any(c.isspace() or c in "<>," for c in domain) or not value.isprintable():
+        raise ValidationError("Give an e-mail address.", code="bad_address")
 
 
 class MessageStatus(models.TextChoices):
@@ -133,7 +143,9 @@ PENDING_STATUSES = (RecipientStatus.PENDING, RecipientStatus.DEFERRED, Recipient
 class Recipient(models.Model):
     """One envelope address of a message and what became of it.
 
-    `deferred` before `delivered` is ours (a temporary failure); `unknown` is an attempt whose answer was lost.
+    `deferred` is ours (a temporary failure before any provider took the mail); `unknown` is an attempt whose answer was
+    lost. What a provider tells later makes a recipient `confirmed`, `failed`, `bounced` or `complained`, and never
+    pending again: see `delivery.verdicts`.
     """
 
     tenant_path = "message__tenant"
@@ -246,6 +258,7 @@ class EventType(models.TextChoices):
     DISCARDED = "discarded"
     CANCELLED = "cancelled"
     DEAD_LETTER = "dead_letter"
+    SUPPRESSED = "suppressed"
     CONFIRMED = "confirmed"
     DEFERRED = "deferred"
     BOUNCED = "bounced"
@@ -322,7 +335,7 @@ class Suppression(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="suppressions", db_index=False)
-    address = models.CharField(max_length=320)
+    address = models.CharField(max_length=320, validators=[check_address])
     reason = models.CharField(max_length=16, choices=Reason, default=Reason.MANUAL)
     text = models.CharField(max_length=1000, blank=True, help_text="What the provider said, or a note.")
     provider = models.ForeignKey(
@@ -351,3 +364,33 @@ class Suppression(models.Model):
 
     def __str__(self) -> str:
         return self.address
+
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        """Every spelling a service takes for the same address is one address."""
+        self.address = same(self.address)
+        super().clean_fields(exclude)
+
+
+class EarlyEvent(models.Model):
+    """What a provider told of a message while a call to it was still under way: its id is not known here yet (EVT-1).
+
+    It is matched once the outcome of that call is recorded, and forgotten after a while when none has that id. `told`
+    is a `providers.webhooks.ProviderEvent` as JSON.
+    """
+
+    tenant_path = "provider__tenant"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="+", db_index=False)
+    provider_event_id = models.CharField(max_length=255)
+    told = models.JSONField()
+    received_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("id",)
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "provider_event_id"], name="early_event_kept_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.provider_event_id

@@ -24,6 +24,7 @@ from delivery.models import (
     Recipient,
     RecipientStatus,
 )
+from delivery.suppressions import SUPPRESSED
 from providers.exceptions import PermanentFailure
 
 WAIT_FOR_PROVIDER = timedelta(seconds=60)
@@ -54,7 +55,7 @@ _SERVED = (
 class Work:
     """One claimed message with its jobs. `hold` says why recipients without a job wait for a person, `problem` what
     went wrong with us before any provider was called; our own `hiccup` uses up no try. `resumable` are the attempts of
-    this claim that may keep progress."""
+    this claim that may keep progress. `events` tell of single recipients, and are written with the message's own."""
 
     claimed: Claimed
     jobs: list[Job] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Work:
     problem: str = ""
     hiccup: bool = False
     resumable: list[DeliveryLog] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
     @property
     def message(self) -> Message:
@@ -131,7 +133,14 @@ def _give_up_permanently(job: Job) -> None:
 
 def _finish(message: Message, recipients: Sequence[Recipient], now: datetime) -> None:
     served = any(recipient.status in _SERVED for recipient in recipients)
-    failed = [recipient for recipient in recipients if recipient.status == RecipientStatus.FAILED]
+    # Who is on the suppression list was not mailed, and whoever sent the message has to be told so: not `delivered`,
+    # nor `discarded`, which a person has asked for.
+    failed = [
+        recipient
+        for recipient in recipients
+        if recipient.status == RecipientStatus.FAILED
+        or (recipient.status == RecipientStatus.SUPPRESSED and recipient.error_code == SUPPRESSED)
+    ]
     if served:
         message.status = MessageStatus.PARTIAL if failed else MessageStatus.DELIVERED
     elif not failed:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.utils import timezone
 
 from accounts.models import Tenant
-from delivery import mime, routing
+from delivery import events, mime, routing
 from delivery.attempts import Job
 from delivery.claims import Claimed
-from delivery.models import DeliveryLog, Recipient, RecipientStatus
+from delivery.models import DeliveryLog, EventType, Recipient, RecipientStatus
 from delivery.outcome import DISCARDED_BY_RULE, REJECTED_BY_RULE, Work
+from delivery.suppressions import SUPPRESSED
 from providers import conditions, connections
 from providers.base import OutboundMessage
 from providers.exceptions import Misconfigured
@@ -37,7 +40,7 @@ def plan(claimed: Claimed, message: OutboundMessage) -> Work:
     """The jobs of this claim; recipients that get none are settled or say why they wait."""
     work = Work(claimed)
     table = routing.table_for(claimed.message.tenant)
-    open_recipients = _after_lost_answers(work, table)
+    open_recipients = _without_suppressed(work, _after_lost_answers(work, table))
     if not open_recipients:
         return work
     facts = _Facts(claimed, message, with_headers=bool(table.rules))
@@ -63,6 +66,27 @@ def _settle(group: routing.Group, status: RecipientStatus, code: str) -> None:
     for recipient in group.recipients:
         recipient.status, recipient.error_code, recipient.error_text = status, code, group.reason
         recipient.updated_at = timezone.now()
+
+
+def _without_suppressed(work: Work, recipients: Sequence[Recipient]) -> list[Recipient]:
+    """Settle those who must not be mailed (EVT-2); returns the others.
+
+    A call whose answer was lost is repeated as it was, with all its recipients: the provider may have mailed them.
+    """
+    claimed, now = work.claimed, timezone.now()
+    if not claimed.suppressed:
+        return list(recipients)
+    for recipient in recipients:
+        if recipient.pk not in claimed.suppressed:
+            continue
+        recipient.status, recipient.error_code = RecipientStatus.SUPPRESSED, SUPPRESSED
+        recipient.error_text, recipient.updated_at = claimed.suppressed[recipient.pk], now
+        told = events.about(
+            claimed.message, EventType.SUPPRESSED, now, recipient=recipient.address, reason=recipient.error_text
+        )
+        told.recipient_id = recipient.pk
+        work.events.append(told)
+    return [recipient for recipient in recipients if recipient.pk not in claimed.suppressed]
 
 
 def _after_lost_answers(work: Work, table: routing.Table) -> list[Recipient]:

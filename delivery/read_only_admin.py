@@ -48,8 +48,7 @@ class ReadOnlyInline(RoleInline):
 class OccurringFilter(admin.ChoicesFieldListFilter):
     """A filter by choices without those that nothing sets yet."""
 
-    not_yet = frozenset({"scheduled", "confirmed", "bounced", "complained", "suppressed", "opened", "clicked"})
-    not_yet |= {"unsubscribed", "deferred"}
+    not_yet = frozenset({"scheduled"})
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         names = [None, *(name for name, _ in self.field.flatchoices)]

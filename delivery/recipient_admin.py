@@ -6,7 +6,7 @@ from django.contrib import admin
 
 from accounts.tenancy import Area
 from delivery.models import Recipient
-from delivery.read_only_admin import FirstRows, OccurringFilter, OfMessageAdmin, ReadOnlyInline
+from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline
 
 
 class ReplyMixin:
@@ -30,16 +30,12 @@ class RecipientInline(ReplyMixin, ReadOnlyInline):
     verbose_name_plural = f"Recipients (first {FirstRows.most})"
 
 
-class RecipientStatusFilter(OccurringFilter):
-    not_yet = OccurringFilter.not_yet - {"deferred"}
-
-
 @admin.register(Recipient)
 class RecipientAdmin(ReplyMixin, OfMessageAdmin):
     area = Area.MESSAGES
     ordering = ("-id",)
     list_display = ("address", "status", "message_id", "provider_message_id", "reply_code", "updated_at")
-    list_filter = (("status", RecipientStatusFilter),)
+    list_filter = ("status",)
     search_fields = ("=address", "=provider_message_id")
     fields = (
         "message_id",

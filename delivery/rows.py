@@ -42,8 +42,11 @@ def _copy_plan(model: type[models.Model]) -> tuple[str, tuple[str, ...], tuple[t
     return f"COPY {quote(model._meta.db_table)} ({columns}) FROM STDIN", tuple(f.attname for f in fields), prepared
 
 
-def update_each(rows: Sequence[M], names: Sequence[str]) -> None:
+def update_each(rows: Sequence[M], names: Sequence[str], *, unless: str = "") -> None:
     """Write the named fields of every row by primary key, in one round trip where the driver can.
+
+    `unless` is a condition in SQL, a constant of ours: rows for which it holds in the database stay as they are. On
+    PostgreSQL it is looked at again after waiting for another writer of the row.
 
     Django's `bulk_update` builds one statement with a CASE per row and field, which costs several times the processor
     time of `executemany`; signals and `auto_now` are bypassed by both.
@@ -57,6 +60,8 @@ def update_each(rows: Sequence[M], names: Sequence[str]) -> None:
     assignments = ", ".join(f"{quote(str(field.column))} = %s" for field in fields)
     # Table and columns come from the model, never from input.
     sql = f"UPDATE {quote(meta.db_table)} SET {assignments} WHERE {quote(str(key.column))} = %s"  # noqa: S608
+    if unless:
+        sql += f" AND NOT ({unless})"
     # In the order of keys, so that two writers never wait for each other in a circle.
     parameters = [
         [field.get_db_prep_save(getattr(row, field.attname), connection) for field in (*fields, key)]

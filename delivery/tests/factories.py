@@ -5,7 +5,7 @@ from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from accounts.ids import uuid7
-from accounts.tests.factories import AccountFactory
+from accounts.tests.factories import AccountFactory, TenantFactory
 from delivery import models
 from providers.tests.factories import ProviderFactory
 
@@ -81,3 +81,11 @@ class EventFactory(DjangoModelFactory):
     tenant = factory.SelfAttribute("message.tenant")
     type = models.EventType.RECEIVED
     occurred_at = factory.LazyFunction(timezone.now)
+
+
+class SuppressionFactory(DjangoModelFactory):
+    class Meta:
+        model = models.Suppression
+
+    tenant = factory.SubFactory(TenantFactory)
+    address = factory.Sequence("gone{}@outside.example".format)

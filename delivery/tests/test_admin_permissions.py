@@ -13,7 +13,7 @@ from accounts.tests.factories import (
     UserFactory,
 )
 from delivery.models import Recipient
-from delivery.tests.factories import DeliveryLogFactory, EventFactory, MessageFactory
+from delivery.tests.factories import DeliveryLogFactory, EventFactory, MessageFactory, SuppressionFactory
 from providers.tests.factories import ProviderFactory, RoutingRuleFactory
 
 pytestmark = pytest.mark.django_db
@@ -32,6 +32,7 @@ TABLE = {
     "delivery.recipient": {"owner": "V", "admin": "V", "user": "V", "viewer": "", "operator": "V"},
     "delivery.deliverylog": {"owner": "V", "admin": "V", "user": "V", "viewer": "V", "operator": "V"},
     "delivery.event": {"owner": "V", "admin": "V", "user": "V", "viewer": "V", "operator": "V"},
+    "delivery.suppression": {"owner": "VAD", "admin": "VAD", "user": "V", "viewer": "", "operator": "VAD"},
 }
 ROLES = ("owner", "admin", "user", "viewer", "operator")
 
@@ -56,6 +57,7 @@ def rows_of(tenant):
         ),
         "delivery.deliverylog": DeliveryLogFactory(message=message, provider=provider),
         "delivery.event": EventFactory(message=message),
+        "delivery.suppression": SuppressionFactory(tenant=tenant, address=f"gone@{tenant.slug}.example"),
     }
 
 

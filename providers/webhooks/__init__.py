@@ -1,0 +1,1 @@
+"""What providers tell by webhook: who may tell it, and what it means (EVT-1)."""
