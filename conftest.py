@@ -5,6 +5,7 @@ import pytest
 from accounts import credentials, quota_warnings, quotas, shared_state
 from accounts.tests.factories import AccountFactory, TenantFactory, UserFactory
 from delivery import intake
+from providers import health
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ def _nothing_remembered():
     intake.forget_accounts()
     quotas.forget_everything()
     quota_warnings.forget_noted()
+    health.forget_all()
 
 
 @pytest.fixture(autouse=True)

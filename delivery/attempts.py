@@ -19,7 +19,7 @@ from accounts.models import Tenant
 from delivery import progress
 from delivery.deadline import DeadlineExceeded
 from delivery.models import DeliveryLog, Message, Recipient, RecipientStatus
-from providers import base, connections
+from providers import base, connections, health
 from providers.base import Backend, OutboundMessage, SendResult
 from providers.exceptions import (
     Misconfigured,
@@ -31,6 +31,7 @@ from providers.exceptions import (
     Unsupported,
 )
 from providers.fidelity import Fidelity
+from providers.health import Admission
 from providers.models import Provider
 
 log = structlog.get_logger(__name__)
@@ -50,7 +51,7 @@ Outcome: TypeAlias = SendResult | ProviderError
 class Call:
     """One call: its attempt row is committed before `backend.send(outbound)` begins.
 
-    `probing` calls are made though the provider has a pause, to see whether it is back. `continues` is the earlier
+    `probe` is not empty when the call is to show whether an unhealthy provider is back. `continues` is the earlier
     attempt whose progress this one takes over.
     """
 
@@ -58,7 +59,7 @@ class Call:
     backend: Backend
     outbound: OutboundMessage
     attempt: DeliveryLog
-    probing: bool = False
+    probe: str = ""
     continues: DeliveryLog | None = None
 
 
@@ -66,9 +67,10 @@ class Call:
 class Job:
     """Some recipients of one message on their way through their candidates, one call after the other.
 
-    `failures` are those of this claim, newest last. `key` is the idempotency key of an earlier attempt whose answer
-    was lost, for the first candidate only; while it is set the outcome of that attempt stays unknown. `until` is when
-    the first of the candidates passed over as unhealthy may be asked again, None when none was. `waiting` is True
+    `failures` are those of this claim, newest last; `failed_at` names the provider of the newest, "" where it was
+    nobody's. `key` is the idempotency key of an earlier attempt whose answer was lost, for the first candidate only;
+    while it is set the outcome of that attempt stays unknown. `until` is when the first of the candidates passed over
+    as unhealthy may be asked again, None when none was; `passed_over` says of each, by name, why. `waiting` is True
     while nothing has happened that uses up a retry (RET-6). `unfinished` are earlier attempts of the message that have
     kept progress.
     """
@@ -82,6 +84,8 @@ class Job:
     retry_after: float | None = None
     schedule: Sequence[int] | None = None
     until: datetime | None = None
+    passed_over: dict[str, Admission] = field(default_factory=dict)
+    failed_at: str = ""
     waiting: bool = True
     unfinished: Sequence[DeliveryLog] = ()
 
@@ -93,6 +97,7 @@ class Job:
             recipients=[recipient for recipient in self.recipients if recipient.address in wanted],
             candidates=list(self.candidates),
             failures=list(self.failures),
+            passed_over=dict(self.passed_over),
         )
 
     @property
@@ -114,8 +119,9 @@ class Job:
         return self.last is not None and (self.last.backend.idempotent or bool(self.last.attempt.progress))
 
 
-def next_provider(job: Job, *, hold_unknown: bool) -> tuple[Provider, Backend, bool] | None:
-    """The candidate for the job's next call, and whether that call is a probe; None when there is none in this claim.
+def next_provider(job: Job, *, hold_unknown: bool) -> tuple[Provider, Backend, str] | None:
+    """The candidate for the job's next call, with the right to probe it where that call is to (to be told of, or given
+    back); None when there is none in this claim.
 
     After an unknown outcome another provider would risk a duplicate: not where the tenant wants such mail held, nor
     where the same provider recognises the same key when it is tried again (DEL-5).
@@ -128,19 +134,24 @@ def next_provider(job: Job, *, hold_unknown: bool) -> tuple[Provider, Backend, b
         job.key = None
     while job.candidates:
         provider = job.candidates.pop(0)
-        resting = provider.unhealthy_until
-        if not connections.may_call(provider):
-            job.until = min(filter(None, (job.until, provider.unhealthy_until)), default=None)
+        admission = health.admit(provider)
+        if not admission.allowed:
+            job.passed_over[provider.name] = admission
+            job.until = min(filter(None, (job.until, admission.until)), default=None)
             continue
         try:
             backend = connections.backend_for(provider)
         except Misconfigured as failure:
-            connections.note_misconfigured(provider, failure.text)
+            health.note_misconfigured(provider, failure.text, admission.probe)
             job.failures.append(failure)
+            job.failed_at = provider.name
             continue
+        except Exception:
+            health.give_back(provider, admission.probe)
+            raise
         if job.schedule is None:
             job.schedule = provider.retry_schedule
-        return provider, backend, resting is not None
+        return provider, backend, admission.probe
     return None
 
 
@@ -154,7 +165,7 @@ def passes_on(failure: ProviderError) -> bool:
     return not isinstance(failure, PermanentFailure) or isinstance(failure, TooLarge | Unsupported)
 
 
-def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMessage, *, probing: bool = False) -> Call:
+def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMessage, *, probe: str = "") -> Call:
     """The job's next call with its attempt row, which is yet to be written.
 
     Raises Unsupported where the tenant demands that mail goes out as it was written and this call would change it:
@@ -186,7 +197,7 @@ def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMess
     )
     if backend.resumes:
         outbound.progress = progress.Kept(attempt)
-    job.last = Call(provider, backend, outbound, attempt, probing, earlier)
+    job.last = Call(provider, backend, outbound, attempt, probe, earlier)
     if earlier is not None:
         earlier.progress = None  # as its row will say
     return job.last
@@ -211,6 +222,7 @@ def not_begun(job: Job, error: Exception) -> None:
         text = f"The message could not be prepared for this provider ({type(error).__name__})."
         failure = TemporaryFailure(text, code="internal")
     job.failures.append(failure)
+    job.failed_at = ""
     if not isinstance(failure, Misconfigured | Paused | TooLarge | Unsupported):
         job.waiting = False
     now = timezone.now()
@@ -226,7 +238,7 @@ def make(call: Call) -> tuple[Outcome, int]:
     every failure is an outcome, and an unknown one is temporary."""
     started = time.monotonic()
     outcome: Outcome
-    if connections.paused(call.provider) and not call.probing:
+    if health.paused(call.provider) and not call.probe:
         # It fell silent while this call waited for a thread.
         return Paused("Not called: the service does not answer.", code="paused"), 0
     try:
@@ -253,7 +265,7 @@ def settle(job: Job, call: Call, outcome: Outcome, duration_ms: int) -> None:
     if isinstance(outcome, SendResult):
         _settle_result(job, call, outcome)
     else:
-        _settle_failure(job, call.attempt, outcome)
+        _settle_failure(job, call, outcome)
 
 
 _STATUS = {
@@ -299,12 +311,27 @@ def _status_of(statuses: set[str]) -> DeliveryLog.Status:
     return DeliveryLog.Status.RETRYING if RecipientStatus.DEFERRED in statuses else DeliveryLog.Status.FAILED
 
 
-def _settle_failure(job: Job, attempt: DeliveryLog, failure: ProviderError) -> None:
+def _uses_up_a_try(call: Call, failure: ProviderError) -> bool:
+    """Whether the failure counts for the message: not when it only waits for the provider (RET-6).
+
+    A probe that finds the provider as silent as before has waited, too; but one that may have been taken counts, since
+    repeating it without end would repeat the mail.
+    """
+    if isinstance(failure, Misconfigured | Paused | TooLarge | Unsupported):
+        return False
+    if not call.probe or not isinstance(failure, TemporaryFailure) or not is_silence(failure):
+        return True
+    return failure.outcome_unknown and not (call.backend.idempotent or call.attempt.progress)
+
+
+def _settle_failure(job: Job, call: Call, failure: ProviderError) -> None:
+    attempt = call.attempt
     # What a fallback refuses for good while the primary only had a hiccup is the fallback's own opinion.
     hiccup = any(isinstance(earlier, TemporaryFailure) for earlier in job.failures)
     job.failures.append(failure)
+    job.failed_at = call.provider.name
     final = isinstance(failure, PermanentFailure) and not passes_on(failure) and not hiccup
-    if not isinstance(failure, Misconfigured | Paused | TooLarge | Unsupported):
+    if _uses_up_a_try(call, failure):
         job.waiting = False
     if isinstance(failure, PermanentFailure):
         job.key = None  # the provider has answered after all

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from accounts.models import Tenant
-from delivery import events, retry
+from delivery import events, provider_health, retry
 from delivery.attempts import NOT_LOSSLESS, UNREADABLE, Job
 from delivery.claims import Claimed
 from delivery.models import (
@@ -115,6 +115,7 @@ def _event(work: Work, now: datetime) -> Event:
         reason=message.status_reason,
         tries=message.tries,
         next_attempt_at=message.next_attempt_at.isoformat() if message.next_attempt_at else None,
+        passed_over=provider_health.passed_over(work.jobs),
         # Large lists are left to the rows.
         recipients={recipient.address: str(recipient.status) for recipient in work.claimed.recipients[:50]},
     )

@@ -17,7 +17,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError
 
-from delivery import attempts, claims, fidelity, prepare, progress, store
+from delivery import attempts, claims, fidelity, prepare, progress, provider_health, store
 from delivery.attempts import Call, Job, Outcome
 from delivery.claims import Claimed
 from delivery.deadline import within
@@ -25,9 +25,8 @@ from delivery.exceptions import BodyNotFound, StoreUnavailable
 from delivery.models import MessageStatus, RecipientStatus
 from delivery.outcome import Work
 from delivery.record import Page
-from providers import connections
-from providers.base import Backend, OutboundMessage, SendResult
-from providers.exceptions import Misconfigured, PermanentFailure, TemporaryFailure
+from providers.base import Backend, OutboundMessage
+from providers.exceptions import TemporaryFailure
 from providers.models import Provider
 
 log = structlog.get_logger(__name__)
@@ -95,7 +94,9 @@ class Delivery:
                 self._fetched(self.fetches.pop(future), future.result(), page)
             else:
                 self._answered(*self.calls.pop(future), future.result(), page)
+        begun = list(page.calls)
         page.write()
+        provider_health.give_back_unmade(begun, page.calls)
         for work, job, call in page.calls:
             self.calls[pool().submit(attempts.make, call)] = (work, job, call)
         for work in page.lost:
@@ -152,7 +153,7 @@ class Delivery:
             outcome = TemporaryFailure("The answer was not understood.", code="internal", outcome_unknown=True)
             attempts.settle(job, call, outcome, duration_ms)
         page.finished.append(call.attempt)
-        self._note_health(call, outcome)
+        provider_health.note(job, call, outcome)
         self._log(work, job, call)
         self.calls_open[work.message.pk] -= 1
         if any(recipient.status != RecipientStatus.FAILED for recipient in job.recipients) and job.failures:
@@ -170,6 +171,7 @@ class Delivery:
                 if chosen is None:
                     return
                 begun = self._begin(job, *chosen)
+                provider_health.tell_of_failover(job, chosen[0])
             except Exception as error:  # noqa: BLE001 -- not_begun logs it
                 attempts.not_begun(job, error)
                 continue
@@ -182,15 +184,15 @@ class Delivery:
             self.calls_open[work.message.pk] += len(begun)
             return
 
-    def _begin(self, job: Job, provider: Provider, backend: Backend, probing: bool) -> list[tuple[Job, Call]]:
+    def _begin(self, job: Job, provider: Provider, backend: Backend, probe: str) -> list[tuple[Job, Call]]:
         message = self.outbound[job.message.pk]
-        with within(settings.DELIVERY_PREPARE_TIMEOUT):
+        with provider_health.returned_unless_used(provider, probe), within(settings.DELIVERY_PREPARE_TIMEOUT):
             if not backend.takes_raw:
                 message.parsed()
             whole = message.for_call([recipient.address for recipient in job.recipients], "")
             pieces = backend.split(whole)
             parts = [job] if len(pieces) <= 1 else [job.part(piece) for piece in pieces]
-            return [(part, attempts.begin(part, provider, backend, whole, probing=probing)) for part in parts]
+            return [(part, attempts.begin(part, provider, backend, whole, probe=probe)) for part in parts]
 
     def _in_time(self) -> bool:
         """No further call is begun when the task has used up half its lease; the rest is for the next claim."""
@@ -214,18 +216,6 @@ class Delivery:
         del self.under_way[claimed.message.pk]
         self.outbound.pop(claimed.message.pk, None)
         self.bytes -= claimed.message.size
-
-    @staticmethod
-    def _note_health(call: Call, outcome: Outcome) -> None:
-        try:
-            if isinstance(outcome, Misconfigured):
-                connections.note_misconfigured(call.provider, outcome.text)
-            elif isinstance(outcome, SendResult | PermanentFailure):
-                connections.note_success(call.provider)
-            elif isinstance(outcome, TemporaryFailure) and attempts.is_silence(outcome):
-                connections.note_silence(call.provider, outcome.text, probing=call.probing)
-        except DatabaseError:
-            log.exception("health of a provider not noted", provider=call.provider.name)
 
     @staticmethod
     def _log(work: Work, job: Job, call: Call) -> None:

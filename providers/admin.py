@@ -14,7 +14,7 @@ from django.utils.html import format_html_join
 from accounts.models import User
 from accounts.tenancy import Area, Person
 from accounts.tenant_admin import RoleInline, TenantModelAdmin
-from providers import registry
+from providers import health, registry
 from providers.base import ConfigField
 from providers.exceptions import Misconfigured
 from providers.forms import RoutingRuleForm, RoutingTargetForm, RoutingTargets, provider_form, setting_names
@@ -116,9 +116,9 @@ class ProviderAdmin(TenantModelAdmin):
         ]
 
     def save_model(self, request: HttpRequest, obj: Provider, form: Any, change: bool) -> None:
-        if form.stored != obj.config:
-            # Somebody has mended it: the next message finds out at once whether it works.
-            obj.unhealthy_until, obj.unhealthy_reason = None, ""
+        if change:
+            # Somebody has looked after it: the next message finds out at once whether it works.
+            health.note_saved(obj)
         super().save_model(request, obj, form, change)
 
 

@@ -1,4 +1,4 @@
-"""Live backends of this process, one per provider row (PRV-11), and the rows' health."""
+"""Live backends of this process, one per provider row (PRV-11)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from django.conf import settings
 from django.db import DatabaseError
-from django.utils import timezone
 
 from accounts.crypto import DecryptionError
 from providers import registry
@@ -23,10 +22,6 @@ log = structlog.get_logger(__name__)
 
 FORGET_AFTER = 900.0
 """Seconds after which the connections of a provider nobody has used are closed."""
-UNHEALTHY_AFTER = 3
-"""Failures in a row, of the service's own making, after which it gets a pause (PRV-10)."""
-FIRST_PAUSE = 30.0
-"""Seconds of the first such pause."""
 
 
 @dataclass(slots=True)
@@ -36,17 +31,8 @@ class _Live:
     used_at: float
 
 
-@dataclass(slots=True)
-class _Failures:
-    """In a row, since the last success: calls without an answer, and the pauses they led to."""
-
-    calls: int = 0
-    pauses: int = 0
-
-
 _lock = threading.Lock()
 _live: dict[uuid.UUID, _Live] = {}
-_failures: dict[uuid.UUID, _Failures] = {}
 
 
 def backend_for(provider: Provider) -> Backend:
@@ -93,63 +79,5 @@ def forget_all() -> None:
     with _lock:
         backends = [live.backend for live in _live.values()]
         _live.clear()
-        _failures.clear()
     for backend in backends:
         backend.close()
-
-
-def paused(provider: Provider) -> bool:
-    """Whether nothing is to go through this provider now (PRV-10)."""
-    return provider.unhealthy_until is not None and provider.unhealthy_until > timezone.now()
-
-
-def may_call(provider: Provider) -> bool:
-    """Whether a call may be begun. When a pause is over one worker may probe; the others go on waiting for it."""
-    before = provider.unhealthy_until
-    if before is None:
-        return True
-    if paused(provider):
-        return False
-    until = timezone.now() + timedelta(seconds=settings.PROVIDER_TIMEOUT * 2)
-    probing = Provider.objects.filter(pk=provider.pk, unhealthy_until=before).update(unhealthy_until=until)
-    provider.unhealthy_until = until
-    return bool(probing)
-
-
-def note_misconfigured(provider: Provider, reason: str) -> None:
-    """The row is wrong: nothing goes through it until the pause is over or somebody saves it (PRV-7)."""
-    _pause(provider, reason, settings.DELIVERY_UNHEALTHY_PAUSE)
-
-
-def note_silence(provider: Provider, reason: str, *, probing: bool = False) -> None:
-    """The service did not answer, or broke down. After three times in a row it gets a pause, longer each time, so
-    that calls to a service that is down do not use up the time of everybody else's (PRV-10)."""
-    with _lock:
-        if paused(provider) and not probing:
-            return  # a call begun before the pause
-        row = _failures.setdefault(provider.pk, _Failures())
-        row.calls += 1
-        if row.calls < UNHEALTHY_AFTER:
-            return
-        seconds = min(FIRST_PAUSE * 2**row.pauses, settings.DELIVERY_UNHEALTHY_PAUSE)
-        row.pauses += 1
-    _pause(provider, reason, seconds)
-
-
-def note_success(provider: Provider) -> None:
-    """A send went through."""
-    with _lock:
-        _failures.pop(provider.pk, None)
-    if provider.unhealthy_until is None:
-        return
-    log.info("provider healthy", provider_id=str(provider.pk), provider=provider.name)
-    Provider.objects.filter(pk=provider.pk).update(unhealthy_until=None, unhealthy_reason="")
-    provider.unhealthy_until, provider.unhealthy_reason = None, ""
-
-
-def _pause(provider: Provider, reason: str, seconds: float) -> None:
-    until = timezone.now() + timedelta(seconds=seconds)
-    log.error("provider unhealthy", provider_id=str(provider.pk), provider=provider.name, reason=reason, until=until)
-    # Not through save(): `updated_at` stays, so that the live backend is not made anew.
-    Provider.objects.filter(pk=provider.pk).update(unhealthy_until=until, unhealthy_reason=reason[:500])
-    provider.unhealthy_until, provider.unhealthy_reason = until, reason[:500]

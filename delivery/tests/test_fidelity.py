@@ -99,7 +99,7 @@ class TestSpecial:
         Provider.objects.filter(name="wrong").update(default_rank=0)
         Provider.objects.filter(name="second").update(default_rank=1)
         assert asked(deliver(accepted(acme_account, SIGNED))) == ["second"]
-        assert "provider unhealthy" in caplog.text
+        assert "provider.unhealthy" in caplog.text
         assert Provider.objects.get(name="wrong").unhealthy_until is not None
 
     def test_a_message_that_cannot_be_taken_apart_in_time_goes_to_who_takes_it_whole(

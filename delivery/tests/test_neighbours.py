@@ -174,19 +174,6 @@ class TestSilence:
                     again(message)
             assert {message.status for message in mine} == {"delivered"}
 
-    def test_each_further_pause_is_longer(self, acme, box, settings):
-        provider = Provider.objects.get(name="primary")
-        pauses = []
-        for _ in range(3):
-            for _ in range(3):
-                connections.note_silence(provider, "timeout")
-            pauses.append((provider.unhealthy_until - timezone.now()).total_seconds())
-            provider.unhealthy_until = None
-        assert 25 < pauses[0] < 31 < pauses[1] < 61 < pauses[2] < 121
-        connections.note_success(provider)
-        connections.note_silence(provider, "timeout")
-        assert provider.unhealthy_until is None
-
     def test_waiting_for_it_writes_one_event(self, acme, acme_account, box):
         """RET-6."""
         Provider.objects.update(unhealthy_until=timezone.now() + timedelta(hours=1), unhealthy_reason="silent")
