@@ -46,7 +46,7 @@ def backend_for(provider: Provider) -> Backend:
         if known and known.version == provider.updated_at:
             known.used_at = now
             return known.backend
-        backend = _connect(provider)
+        backend = connect(provider)
         idle = [pk for pk, live in _live.items() if now - live.used_at > FORGET_AFTER]
         retired = [_live.pop(pk).backend for pk in idle if pk != provider.pk]
         _live[provider.pk] = _Live(provider.updated_at, backend, now)
@@ -57,9 +57,13 @@ def backend_for(provider: Provider) -> Backend:
     return backend
 
 
-def _connect(provider: Provider) -> Backend:
+def connect(provider: Provider, *, timeout: float | None = None) -> Backend:
+    """A backend of this row that nobody else uses; the caller closes it. Raises as `backend_for`.
+
+    `timeout` is in seconds for each network wait, PROVIDER_TIMEOUT when None.
+    """
     try:
-        return registry.connect(provider.type, provider.config or {}, timeout=settings.PROVIDER_TIMEOUT)
+        return registry.connect(provider.type, provider.config or {}, timeout=timeout or settings.PROVIDER_TIMEOUT)
     except Misconfigured:
         raise
     except DecryptionError as error:
