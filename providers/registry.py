@@ -19,6 +19,7 @@ _PATHS: dict[str, str] = {
     "mailersend": "providers.backends.mailersend.MailerSendBackend",
     "mandrill": "providers.backends.mandrill.MandrillBackend",
     "mailgun": "providers.backends.mailgun.MailgunBackend",
+    "sparkpost": "providers.backends.sparkpost.SparkPostBackend",
     "smtp": "providers.backends.smtp.SmtpBackend",
     "file": "providers.backends.file.FileBackend",
     "stdout": "providers.backends.stdout.StdoutBackend",

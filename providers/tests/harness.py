@@ -34,7 +34,7 @@ SERVICES: dict[str, type[StandIn]] = {
     )
 } | {"mailgun structured": standins.MailgunStandIn}
 """Services with an HTTP API that write the message anew."""
-RAW_SERVICES: dict[str, type[StandIn]] = {"mailgun": standins.MailgunStandIn}
+RAW_SERVICES: dict[str, type[StandIn]] = {cls.type: cls for cls in (standins.MailgunStandIn, standins.SparkPostStandIn)}
 """Services with an HTTP API that take the message as it is."""
 HTTP: dict[str, type[StandIn]] = {**SERVICES, **RAW_SERVICES}
 OPTIONS: dict[str, dict[str, Any]] = {"mailgun structured": {"format": "structured"}}

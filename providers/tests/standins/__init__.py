@@ -18,6 +18,7 @@ from providers.tests.standins.postmark import PostmarkStandIn
 from providers.tests.standins.resend import ResendStandIn
 from providers.tests.standins.sendgrid import SendGridStandIn
 from providers.tests.standins.smtp import SmtpSink
+from providers.tests.standins.sparkpost import SparkPostStandIn
 
 __all__ = [
     "Accepted",
@@ -31,5 +32,6 @@ __all__ = [
     "ResendStandIn",
     "SendGridStandIn",
     "SmtpSink",
+    "SparkPostStandIn",
     "StandIn",
 ]
