@@ -277,6 +277,12 @@ class Backend:
             raise BadSettings(wrong)
         return settings
 
+    @classmethod
+    def reserved(cls, config: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG003
+        """What only the platform's own rows may be set to, by setting, with a text that says so. A tenant's row with
+        such settings is wrong: it would act with the server's own rights."""
+        return {}
+
     def split(self, message: OutboundMessage) -> list[tuple[str, ...]]:
         """The groups of `message.recipients` that can share one call, in the order they should be sent.
 

@@ -47,7 +47,7 @@ class Verdict:
             case Fidelity.LOSSLESS:
                 said = ["lossless"]
             case Fidelity.MAPPED:
-                said = ["mapped, nothing lost"]
+                said = ["mapped" if self.lost else "mapped, nothing lost"]
             case Fidelity.BROKEN:
                 said = ["signature broken"]
             case _:

@@ -105,7 +105,7 @@ class Provider(Row):
         if self.type not in registry.types():
             raise ValidationError({"type": f"Known types: {', '.join(registry.types())}"})
         try:
-            registry.backend_class(self.type)(self.config or {}).close()
+            registry.connect(self.type, self.config or {}, shared=self.tenant_id is None).close()
         except BadSettings as error:
             raise ValidationError({"config": _told(self.type, error)}) from error
         except Misconfigured as error:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from django.utils.module_loading import import_string
 
 from providers.base import Backend
-from providers.exceptions import Misconfigured
+from providers.exceptions import BadSettings, Misconfigured
 
 _PATHS: dict[str, str] = {
     "sendgrid": "providers.backends.sendgrid.SendGridBackend",
@@ -19,7 +19,7 @@ _PATHS: dict[str, str] = {
     "mailersend": "providers.backends.mailersend.MailerSendBackend",
     "mandrill": "providers.backends.mandrill.MandrillBackend",
     "mailgun": "providers.backends.mailgun.MailgunBackend",
-    "sparkpost": "providers.backends.sparkpost.SparkPostBackend",
+    "ses": "providers.backends.ses.SesBackend",
     "smtp": "providers.backends.smtp.SmtpBackend",
     "file": "providers.backends.file.FileBackend",
     "stdout": "providers.backends.stdout.StdoutBackend",
@@ -42,9 +42,14 @@ def backend_class(type_: str) -> type[Backend]:
     return cast(type[Backend], import_string(path))
 
 
-def connect(type_: str, config: Mapping[str, Any], timeout: float = 30.0) -> Backend:
+def connect(type_: str, config: Mapping[str, Any], timeout: float = 30.0, *, shared: bool = False) -> Backend:
     """A backend made from decrypted settings; connections are opened when the first message needs one.
 
-    Raises Misconfigured for an unknown type or settings that cannot work.
+    `shared` is True for the platform's own rows, which may use what is `reserved`. Raises Misconfigured for an
+    unknown type or settings that cannot work.
     """
-    return backend_class(type_)(config, timeout=timeout)
+    cls = backend_class(type_)
+    backend = cls(config, timeout=timeout)
+    if not shared and (problems := cls.reserved(config)):
+        raise BadSettings(problems)
+    return backend

@@ -2,6 +2,7 @@ import pytest
 
 from providers import registry
 from providers.tests.harness import HTTP, SERVICES, TYPES, rigged, type_of
+from providers.tests.standins import SesStandIn
 
 
 @pytest.fixture(params=TYPES)
@@ -37,3 +38,24 @@ def idempotent_rig(request, tmp_path, monkeypatch):
     """Every type that says it knows an idempotency key again."""
     with rigged(request.param, tmp_path, monkeypatch) as rig:
         yield rig
+
+
+@pytest.fixture
+def ses():
+    """Amazon SES."""
+    with SesStandIn() as service:
+        yield service
+
+
+@pytest.fixture
+def ses_of(ses):
+    """Backends for it, by settings."""
+    made = []
+
+    def make(**settings):
+        made.append(registry.connect("ses", ses.config(**settings), timeout=5))
+        return made[-1]
+
+    yield make
+    for backend in made:
+        backend.close()

@@ -32,12 +32,16 @@ SERVICES: dict[str, type[StandIn]] = {
         standins.MailerSendStandIn,
         standins.MandrillStandIn,
     )
-} | {"mailgun structured": standins.MailgunStandIn}
+} | {"mailgun structured": standins.MailgunStandIn, "ses simple": standins.SesStandIn}
 """Services with an HTTP API that write the message anew."""
-RAW_SERVICES: dict[str, type[StandIn]] = {cls.type: cls for cls in (standins.MailgunStandIn, standins.SparkPostStandIn)}
+RAW_SERVICES: dict[str, type[StandIn]] = {"mailgun": standins.MailgunStandIn, "ses": standins.SesStandIn}
 """Services with an HTTP API that take the message as it is."""
 HTTP: dict[str, type[StandIn]] = {**SERVICES, **RAW_SERVICES}
-OPTIONS: dict[str, dict[str, Any]] = {"mailgun structured": {"format": "structured"}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "mailgun structured": {"format": "structured"},
+    "ses": {"format": "raw"},
+    "ses simple": {"format": "simple"},
+}
 RAW = (*RAW_SERVICES, "smtp", "file", "stdout", "memory")
 TYPES = (*SERVICES, *RAW)
 KEYS = ("key-of-acme-0123456789", "key-of-globex-9876543210")

@@ -17,8 +17,8 @@ from providers.tests.standins.mandrill import MandrillStandIn
 from providers.tests.standins.postmark import PostmarkStandIn
 from providers.tests.standins.resend import ResendStandIn
 from providers.tests.standins.sendgrid import SendGridStandIn
+from providers.tests.standins.ses import SesStandIn
 from providers.tests.standins.smtp import SmtpSink
-from providers.tests.standins.sparkpost import SparkPostStandIn
 
 __all__ = [
     "Accepted",
@@ -31,7 +31,7 @@ __all__ = [
     "PostmarkStandIn",
     "ResendStandIn",
     "SendGridStandIn",
+    "SesStandIn",
     "SmtpSink",
-    "SparkPostStandIn",
     "StandIn",
 ]
