@@ -54,7 +54,7 @@ def table_for(tenant: Tenant) -> Table:
         return known
     if len(_tables) > MOST_TABLES:
         _tables.clear()
-    _tables[tenant.pk] = table = _load(tenant)
+    _tables[tenant.pk] = table = load(tenant)
     return table
 
 
@@ -63,7 +63,8 @@ def forget() -> None:
     _tables.clear()
 
 
-def _load(tenant: Tenant) -> Table:
+def load(tenant: Tenant) -> Table:
+    """The tenant's rules and default providers as they are now."""
     # `config` is left out: one row that cannot be decrypted must not stop the others.
     providers = Provider.objects.defer("config")
     owners = Q(tenant=tenant)
@@ -95,13 +96,14 @@ def plan(
     """
     chosen: dict[uuid.UUID | None, tuple[RoutingRule | None, list[Recipient]]] = {}
     for recipient in recipients:
-        rule = _first_match(table, facts_for(recipient), released)
+        rule = first_match(table.rules, facts_for(recipient), released=released)
         chosen.setdefault(rule.pk if rule else None, (rule, []))[1].append(recipient)
     return [_group(table, rule, members) for rule, members in chosen.values()]
 
 
-def _first_match(table: Table, facts: conditions.Facts, released: bool) -> RoutingRule | None:
-    for rule in table.rules:
+def first_match(rules: Sequence[RoutingRule], facts: conditions.Facts, *, released: bool) -> RoutingRule | None:
+    """The rule that decides, None where none matches."""
+    for rule in rules:
         if released and rule.action == RoutingRule.Action.HOLD:
             continue
         if conditions.holds(rule.conditions, facts):

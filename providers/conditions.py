@@ -108,7 +108,10 @@ def _time(condition: Condition, facts: Facts) -> bool:
 
 
 def _percentage(condition: Condition, facts: Facts) -> bool:
-    # The same message always falls on the same side, so that a retry does not change its route.
+    # The same message always falls on the same side, so that a retry does not change its route. One that is made up
+    # has no id and no side (RTE-5).
+    if not facts.message_id:
+        return bool(condition["value"] >= 100)
     return zlib.crc32(facts.message_id.encode()) % 10_000 < condition["value"] * 100
 
 
