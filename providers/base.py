@@ -233,8 +233,8 @@ class Backend:
     """Octets of raw message this provider takes; None when it names no limit. A row may decide it."""
     sandbox: ClassVar[bool] = False
     """True for types that deliver to nobody; they are used only where a row names them."""
-    idempotent: ClassVar[bool] = False
-    """True when a second send with the same idempotency key is recognised by the provider."""
+    idempotent: bool = False
+    """True when a second send with the same idempotency key is recognised by the provider. A row may decide it."""
     resumes: ClassVar[bool] = False
     """True when a send keeps its progress, so that the next one with the same key goes on where it stopped."""
     reads_quota: ClassVar[bool] = False

@@ -31,6 +31,7 @@ SERVICES: dict[str, type[StandIn]] = {
         standins.ResendStandIn,
         standins.MailerSendStandIn,
         standins.MandrillStandIn,
+        standins.GraphStandIn,
     )
 } | {"mailgun structured": standins.MailgunStandIn, "ses simple": standins.SesStandIn}
 """Services with an HTTP API that write the message anew."""

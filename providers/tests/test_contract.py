@@ -292,7 +292,9 @@ def test_a_connection_cut_after_the_request_leaves_the_outcome_unknown(service_r
 
 def test_a_200_that_is_not_the_services_is_not_called_delivered(service_rig):
     backend = service_rig.backend()
-    for body in (b"<html>Welcome to the hotel</html>", b"", b"{}", b"[]", b"null", b"3"):
+    page, *others = (b"<html>Welcome to the hotel</html>", b"", b"{}", b"[]", b"null", b"3")
+    # Graph says nothing but 2xx when it takes a message (PRV-6).
+    for body in (page, *(() if service_rig.type == "msgraph" else others)):
         service_rig.service.fail_next(
             200, body, {"Content-Type": "text/html" if body[:1] == b"<" else "application/json"}
         )
@@ -378,7 +380,8 @@ def test_only_development_types_are_sandboxes():
 def test_what_takes_messages_as_they_are_says_so_and_calls_them_lossless(rig):
     backend = rig.backend()
     assert backend.takes_raw == rig.raw
-    assert (backend.verdict(outbound(one_attachment())).fidelity is Fidelity.LOSSLESS) == rig.raw
+    as_it_is = rig.raw or rig.name == "msgraph"  # where header and envelope agree, as here
+    assert (backend.verdict(outbound(one_attachment())).fidelity is Fidelity.LOSSLESS) == as_it_is
 
 
 def test_an_unknown_type_is_a_wrong_row():

@@ -9,6 +9,7 @@ HTTP stand-ins share the class `StandIn` (see http.py there), the mail server is
 """
 
 from providers.tests.standins.brevo import BrevoStandIn
+from providers.tests.standins.graph import GraphStandIn
 from providers.tests.standins.http import Accepted, File, StandIn
 from providers.tests.standins.mailersend import MailerSendStandIn
 from providers.tests.standins.mailgun import MailgunStandIn
@@ -24,6 +25,7 @@ __all__ = [
     "Accepted",
     "BrevoStandIn",
     "File",
+    "GraphStandIn",
     "MailerSendStandIn",
     "MailgunStandIn",
     "MailjetStandIn",
