@@ -165,6 +165,14 @@ def passes_on(failure: ProviderError) -> bool:
     return not isinstance(failure, PermanentFailure) or isinstance(failure, TooLarge | Unsupported)
 
 
+def check_size(provider: Provider, backend: Backend, outbound: OutboundMessage) -> None:
+    """Raise TooLarge, naming the provider, for what it would refuse for its size (PRV-8)."""
+    try:
+        backend.check_size(outbound)
+    except TooLarge as failure:
+        raise TooLarge(f"{provider.name}: {failure.text}", code=failure.code) from None
+
+
 def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMessage, *, probe: str = "") -> Call:
     """The job's next call with its attempt row, which is yet to be written.
 

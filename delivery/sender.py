@@ -190,6 +190,7 @@ class Delivery:
             if not backend.takes_raw:
                 message.parsed()
             whole = message.for_call([recipient.address for recipient in job.recipients], "")
+            attempts.check_size(provider, backend, whole)
             pieces = backend.split(whole)
             parts = [job] if len(pieces) <= 1 else [job.part(piece) for piece in pieces]
             return [(part, attempts.begin(part, provider, backend, whole, probe=probe)) for part in parts]
