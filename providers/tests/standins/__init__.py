@@ -20,6 +20,7 @@ from providers.tests.standins.resend import ResendStandIn
 from providers.tests.standins.sendgrid import SendGridStandIn
 from providers.tests.standins.ses import SesStandIn
 from providers.tests.standins.smtp import SmtpSink
+from providers.tests.standins.sparkpost import SparkPostStandIn
 
 __all__ = [
     "Accepted",
@@ -35,5 +36,6 @@ __all__ = [
     "SendGridStandIn",
     "SesStandIn",
     "SmtpSink",
+    "SparkPostStandIn",
     "StandIn",
 ]
