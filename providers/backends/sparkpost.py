@@ -131,15 +131,18 @@ class SparkPostBackend(StructuredBackend):
         request = Request("api/v1/transmissions", json.dumps(payload).encode("ascii"), headers)
         return self.exchange(request, Addressing(boxes), message)
 
-    def check_connection(self) -> str:
-        # https://developers.sparkpost.com/api/account/#account-get-retrieve-your-account
-        answer = self.client.get("api/v1/account", self._login())
-        if answer.status != 200:
-            raise self.refusal(answer, self.words(answer))
+    def ask(self) -> Answer:
+        # https://developers.sparkpost.com/api/account/#account-get-retrieve-account-information
+        return self.client.get("api/v1/account", self._login())
+
+    def told(self, answer: Answer) -> str:
         results = _results(answer)
         if "status" not in results:
-            raise self.unreadable(answer)
-        return scrub(f"Account {results.get('company_name') or ''}: {results['status']}", self.secrets)
+            return ""
+        told = f"Account {results.get('company_name') or ''}: {results['status']}."
+        if results["status"] in {"suspended", "terminated"}:
+            raise Misconfigured(scrub(told, self.secrets), code="account_blocked", status_code=answer.status)
+        return told
 
     def accepted(self, answer: Answer, request: Request, message: OutboundMessage) -> SendResult:  # noqa: ARG002
         results = _results(answer)

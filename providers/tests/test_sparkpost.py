@@ -136,7 +136,7 @@ def test_tracking_and_the_return_path_are_the_rows_choice(sparkpost):
 
 
 def test_the_connection_check_asks_for_the_account_and_sends_nothing(sparkpost):
-    assert backend_of(sparkpost).check_connection() == "Account Acme: active"
+    assert backend_of(sparkpost).check_connection() == "Account Acme: active."
     with pytest.raises(Misconfigured) as caught:
         registry.connect("sparkpost", sparkpost.config("wrong-key-0123456789"), 5).check_connection()
     assert caught.value.code == "bad_credentials"

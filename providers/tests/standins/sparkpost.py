@@ -34,6 +34,7 @@ class SparkPostStandIn(StandIn):
         self.bad_recipients: set[str] = set()
         self.suppressed: set[str] = set()
         self.names_them = True
+        self.status = "active"
 
     def authorized(self, headers: Mapping[str, str], payload: Any) -> str | None:
         key = headers.get("Authorization", "")
@@ -47,7 +48,7 @@ class SparkPostStandIn(StandIn):
             raise Refused(401, self.error(401))
         if path != "/api/v1/account":
             raise Refused(404, self.error(404))
-        return 200, {"results": {"company_name": "Acme", "status": "active", "country_code": "DE"}}, {}
+        return 200, {"results": {"company_name": "Acme", "status": self.status, "country_code": "DE"}}, {}
 
     def take(self, payload: Any, key: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
         _known(payload, {"options", "recipients", "content", "return_path"})
