@@ -5,7 +5,7 @@ import pytest
 from accounts import credentials, quota_warnings, quotas, shared_state
 from accounts.tests.factories import AccountFactory, TenantFactory, UserFactory
 from delivery import intake
-from providers import health
+from providers import health, limits
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def _nothing_remembered():
     quotas.forget_everything()
     quota_warnings.forget_noted()
     health.forget_all()
+    limits.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import structlog
@@ -19,9 +19,10 @@ from accounts.models import Tenant
 from delivery import progress
 from delivery.deadline import DeadlineExceeded
 from delivery.models import DeliveryLog, Message, Recipient, RecipientStatus
-from providers import base, connections, health
+from providers import base, connections, health, limits
 from providers.base import Backend, OutboundMessage, SendResult
 from providers.exceptions import (
+    Limited,
     Misconfigured,
     Paused,
     PermanentFailure,
@@ -32,6 +33,7 @@ from providers.exceptions import (
 )
 from providers.fidelity import Fidelity
 from providers.health import Admission
+from providers.limits import Permit
 from providers.models import Provider
 
 log = structlog.get_logger(__name__)
@@ -52,15 +54,18 @@ class Call:
     """One call: its attempt row is committed before `backend.send(outbound)` begins.
 
     `probe` is not empty when the call is to show whether an unhealthy provider is back. `continues` is the earlier
-    attempt whose progress this one takes over.
+    attempt whose progress this one takes over. `back` is set when the provider's limits, or its own "too much", have
+    stopped the call: the seconds after which the message may come back.
     """
 
     provider: Provider
     backend: Backend
     outbound: OutboundMessage
     attempt: DeliveryLog
+    permit: Permit
     probe: str = ""
     continues: DeliveryLog | None = None
+    back: float | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +76,8 @@ class Job:
     nobody's. `key` is the idempotency key of an earlier attempt whose answer was lost, for the first candidate only;
     while it is set the outcome of that attempt stays unknown. `until` is when the first of the candidates passed over
     as unhealthy may be asked again, None when none was; `passed_over` says of each, by name, why. `waiting` is True
-    while nothing has happened that uses up a retry (RET-6). `unfinished` are earlier attempts of the message that have
+    while nothing has happened that uses up a retry (RET-6). `paced` is when the limits of a provider let it come back.
+    `unfinished` are earlier attempts of the message that have
     kept progress.
     """
 
@@ -86,6 +92,7 @@ class Job:
     until: datetime | None = None
     passed_over: dict[str, Admission] = field(default_factory=dict)
     failed_at: str = ""
+    paced: datetime | None = None
     waiting: bool = True
     unfinished: Sequence[DeliveryLog] = ()
 
@@ -99,6 +106,11 @@ class Job:
             failures=list(self.failures),
             passed_over=dict(self.passed_over),
         )
+
+    def come_back(self, seconds: float) -> None:
+        """Limits let it go on after so many seconds; of several providers the first counts."""
+        when = timezone.now() + timedelta(seconds=seconds)
+        self.paced = when if self.paced is None else min(when, self.paced)
 
     @property
     def skipped(self) -> bool:
@@ -165,15 +177,9 @@ def passes_on(failure: ProviderError) -> bool:
     return not isinstance(failure, PermanentFailure) or isinstance(failure, TooLarge | Unsupported)
 
 
-def check_size(provider: Provider, backend: Backend, outbound: OutboundMessage) -> None:
-    """Raise TooLarge, naming the provider, for what it would refuse for its size (PRV-8)."""
-    try:
-        backend.check_size(outbound)
-    except TooLarge as failure:
-        raise TooLarge(f"{provider.name}: {failure.text}", code=failure.code) from None
-
-
-def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMessage, *, probe: str = "") -> Call:
+def begin(
+    job: Job, provider: Provider, backend: Backend, outbound: OutboundMessage, permit: Permit, *, probe: str = ""
+) -> Call:
     """The job's next call with its attempt row, which is yet to be written.
 
     Raises Unsupported where the tenant demands that mail goes out as it was written and this call would change it:
@@ -205,7 +211,7 @@ def begin(job: Job, provider: Provider, backend: Backend, outbound: OutboundMess
     )
     if backend.resumes:
         outbound.progress = progress.Kept(attempt)
-    job.last = Call(provider, backend, outbound, attempt, probe, earlier)
+    job.last = Call(provider, backend, outbound, attempt, permit, probe, earlier)
     if earlier is not None:
         earlier.progress = None  # as its row will say
     return job.last
@@ -233,6 +239,11 @@ def not_begun(job: Job, error: Exception) -> None:
     job.failed_at = ""
     if not isinstance(failure, Misconfigured | Paused | TooLarge | Unsupported):
         job.waiting = False
+    pass_over(job, failure)
+
+
+def pass_over(job: Job, failure: ProviderError) -> None:
+    """Enter what stood in the way of a call at the recipients it was for."""
     now = timezone.now()
     for recipient in job.recipients:
         if job.key is None:
@@ -244,10 +255,16 @@ def not_begun(job: Job, error: Exception) -> None:
 def make(call: Call) -> tuple[Outcome, int]:
     """Call the provider; returns what came of it and the milliseconds it took. Runs in a thread and never raises:
     every failure is an outcome, and an unknown one is temporary."""
+    late = limits.go(call.permit)
     started = time.monotonic()
     outcome: Outcome
+    if late is not None:
+        limits.done(call.permit)
+        call.back = late.seconds
+        return Limited(f"Not called. {late.text}", code="limited"), 0
     if health.paused(call.provider) and not call.probe:
         # It fell silent while this call waited for a thread.
+        limits.done(call.permit)
         return Paused("Not called: the service does not answer.", code="paused"), 0
     try:
         outcome = call.backend.send(call.outbound)
@@ -258,7 +275,12 @@ def make(call: Call) -> tuple[Outcome, int]:
         outcome = TemporaryFailure(
             f"The {call.provider.type} backend failed ({type(error).__name__}).", code="internal", outcome_unknown=True
         )
-    return outcome, round((time.monotonic() - started) * 1000)
+    took = time.monotonic() - started
+    limits.done(call.permit, took)
+    if isinstance(outcome, ProviderError) and limits.is_throttled(outcome):
+        tenant_id = call.attempt.tenant_id
+        call.back = limits.throttled(call.provider, call.backend, outcome, tenant_id=tenant_id, age=took)
+    return outcome, round(took * 1000)
 
 
 def is_silence(failure: TemporaryFailure) -> bool:
@@ -325,7 +347,7 @@ def _uses_up_a_try(call: Call, failure: ProviderError) -> bool:
     A probe that finds the provider as silent as before has waited, too; but one that may have been taken counts, since
     repeating it without end would repeat the mail.
     """
-    if isinstance(failure, Misconfigured | Paused | TooLarge | Unsupported):
+    if call.back is not None or isinstance(failure, Misconfigured | Paused | TooLarge | Unsupported):
         return False
     if not call.probe or not isinstance(failure, TemporaryFailure) or not is_silence(failure):
         return True
@@ -341,6 +363,8 @@ def _settle_failure(job: Job, call: Call, failure: ProviderError) -> None:
     final = isinstance(failure, PermanentFailure) and not passes_on(failure) and not hiccup
     if _uses_up_a_try(call, failure):
         job.waiting = False
+    if call.back is not None:
+        job.come_back(call.back)
     if isinstance(failure, PermanentFailure):
         job.key = None  # the provider has answered after all
     if failure.retry_after is not None:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.models import Tenant
 from delivery import events, provider_health, retry
-from delivery.attempts import NOT_LOSSLESS, UNREADABLE, Job, clean
+from delivery.attempts import NOT_LOSSLESS, UNREADABLE, Job
 from delivery.claims import Claimed
 from delivery.models import (
     PENDING_STATUSES,
@@ -25,7 +25,7 @@ from delivery.models import (
     RecipientStatus,
 )
 from delivery.suppressions import SUPPRESSED
-from providers.exceptions import PermanentFailure, TooLarge
+from providers.exceptions import PermanentFailure
 
 WAIT_FOR_PROVIDER = timedelta(seconds=60)
 """About how long a message that only waits for a provider is left alone (RET-6)."""
@@ -127,13 +127,9 @@ def _give_up_permanently(job: Job) -> None:
     permanent = [isinstance(failure, PermanentFailure) and failure.code not in ours for failure in job.failures]
     if not permanent or not all(permanent) or job.candidates or job.skipped:
         return
-    large = [failure.text for failure in job.failures if isinstance(failure, TooLarge)]
     for recipient in job.recipients:
         if recipient.status in PENDING_STATUSES:
             recipient.status = RecipientStatus.FAILED
-            if len(large) == len(job.failures) > 1:
-                text = f"Too large for every provider of the route. {' '.join(dict.fromkeys(large))}"
-                recipient.error_text = clean(text, 1000)
 
 
 def _finish(message: Message, recipients: Sequence[Recipient], now: datetime) -> None:
@@ -222,10 +218,16 @@ def _wait_for_provider(work: Work, pending: Sequence[Recipient], now: datetime) 
     if now - since > timedelta(seconds=settings.DELIVERY_MAX_AGE):
         _dead_letter(work, pending, now, "too_old", f"Given up by age. {reason}")
         return
-    back = min((job.until for job in work.jobs if job.until is not None), default=now)
+    _put_off(message, reason, min((_back(job, now) for job in work.jobs), default=now + WAIT_FOR_PROVIDER))
+
+
+def _back(job: Job, now: datetime) -> datetime:
+    """When a job that waits for its providers looks at them again."""
+    if job.paced is not None:
+        return job.paced  # limits say when, and keep those that wait apart
     # Not all at the same moment: one of them probes, and the others would only find it still at it.
-    soonest = max(back, now + WAIT_FOR_PROVIDER / 2) + random.random() * WAIT_FOR_PROVIDER
-    _put_off(message, reason, min(soonest, now + LONGEST_WAIT))
+    soonest = max(job.until or now, now + WAIT_FOR_PROVIDER / 2) + random.random() * WAIT_FOR_PROVIDER
+    return min(soonest, now + LONGEST_WAIT)
 
 
 def _put_off(message: Message, reason: str, until: datetime) -> None:

@@ -205,3 +205,27 @@ def _announce(concluded: Sequence[Work]) -> None:
             tries=message.tries,
             next_attempt_at=message.next_attempt_at,
         )
+
+
+def log_attempt(work: Work, job: Job, call: Call) -> None:
+    """One line for a call that has come back (OBS-1)."""
+    attempt = call.attempt
+    level = {"delivered": log.info, "failed": log.error}.get(attempt.status, log.warning)
+    level(
+        "attempt",
+        status=str(attempt.status),
+        message_id=str(work.message.pk),
+        tenant_id=str(work.message.tenant_id),
+        account_id=str(work.message.account_id),
+        session_id=work.message.session_id,
+        attempt_id=str(attempt.pk),
+        attempt=attempt.attempt_number,
+        provider=attempt.provider_name,
+        provider_type=attempt.provider_type,
+        provider_message_id=attempt.provider_message_id,
+        recipients=len(job.recipients),
+        response_code=attempt.response_code,
+        error_code=attempt.error_code,
+        error=attempt.error_text,
+        duration_ms=attempt.duration_ms,
+    )

@@ -24,10 +24,11 @@ from delivery.deadline import within
 from delivery.exceptions import BodyNotFound, StoreUnavailable
 from delivery.models import MessageStatus, RecipientStatus
 from delivery.outcome import Work
-from delivery.record import Page
-from providers.base import Backend, OutboundMessage
+from delivery.record import Page, log_attempt
+from delivery.turns import Line, Turn, limited
+from providers.base import OutboundMessage
 from providers.exceptions import TemporaryFailure
-from providers.models import Provider
+from providers.limits import Wait
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,7 @@ class Delivery:
         self.under_way: dict[uuid.UUID, Claimed] = {one.message.pk: one for one in claimed}
         self.calls_open: dict[uuid.UUID, int] = {}
         self.outbound: dict[uuid.UUID, OutboundMessage] = {}
+        self.line = Line()
         self.bytes = 0
         self.closing = False
         self.renewed_at = self.started_at = time.monotonic()
@@ -86,6 +88,8 @@ class Delivery:
             while self.calls:
                 self._step()
             raise
+        finally:
+            self.line.close()
 
     def _step(self) -> None:
         page = Page()
@@ -94,9 +98,13 @@ class Delivery:
                 self._fetched(self.fetches.pop(future), future.result(), page)
             else:
                 self._answered(*self.calls.pop(future), future.result(), page)
+        for turn in [] if self.closing else self.line.take_due():
+            self._taken(turn, page)
         begun = list(page.calls)
         page.write()
         provider_health.give_back_unmade(begun, page.calls)
+        self.line.used([call.permit for _, _, call in page.calls])
+        self.line.give_back([call.permit for _, _, call in begun])
         for work, job, call in page.calls:
             self.calls[pool().submit(attempts.make, call)] = (work, job, call)
         for work in page.lost:
@@ -114,7 +122,12 @@ class Delivery:
 
     def _wait(self) -> Iterable[Future[Any]]:
         futures: list[Future[Any]] = [*([] if self.closing else self.fetches), *self.calls]
-        done, others = wait(futures, timeout=settings.DELIVERY_LEASE / 6, return_when=FIRST_COMPLETED)
+        timeout = settings.DELIVERY_LEASE / 6
+        if self.line.turns and not self.closing:
+            timeout = min(timeout, self.line.next_in())
+            if not futures:
+                time.sleep(timeout)
+        done, others = wait(futures, timeout=timeout, return_when=FIRST_COMPLETED)
         if done and others:
             done, _ = wait(futures, timeout=GATHER, return_when=ALL_COMPLETED)
         if time.monotonic() - self.renewed_at > settings.DELIVERY_LEASE / 4:
@@ -154,7 +167,8 @@ class Delivery:
             attempts.settle(job, call, outcome, duration_ms)
         page.finished.append(call.attempt)
         provider_health.note(job, call, outcome)
-        self._log(work, job, call)
+        log_attempt(work, job, call)
+        self.line.wake(call.provider)
         self.calls_open[work.message.pk] -= 1
         if any(recipient.status != RecipientStatus.FAILED for recipient in job.recipients) and job.failures:
             self._next_call(work, job, page)
@@ -162,38 +176,70 @@ class Delivery:
             page.under_way.append(work)
             page.recipients.extend(job.recipients)
 
-    def _next_call(self, work: Work, job: Job, page: Page) -> None:
+    def _taken(self, turn: Turn, page: Page) -> None:
+        """The moment of a call that waited in line has come."""
+        self.calls_open[turn.work.message.pk] -= 1
+        self._next_call(turn.work, turn.job, page, turn)
+        self._conclude_if_done(turn.work, page)
+
+    def _next_call(self, work: Work, job: Job, page: Page, turn: Turn | None = None) -> None:
         """Set the job's next call down on the page, or several where the provider takes fewer recipients a call."""
-        hold = work.message.tenant.unknown_outcome == work.message.tenant.UnknownOutcome.HOLD
         while not self.closing and self._in_time():
             try:
-                chosen = attempts.next_provider(job, hold_unknown=hold)
-                if chosen is None:
+                turn = turn or self._choose(work, job)
+                if turn is None or not self._begin(turn, page):
                     return
-                begun = self._begin(job, *chosen)
-                provider_health.tell_of_failover(job, chosen[0])
             except Exception as error:  # noqa: BLE001 -- not_begun logs it
                 attempts.not_begun(job, error)
-                continue
-            parts = [part for part, _ in begun]
-            if parts != [job]:
-                work.jobs.remove(job)
-                work.jobs.extend(parts)
-            page.calls.extend((work, part, call) for part, call in begun)
-            work.resumable.extend(call.attempt for _, call in begun if call.backend.resumes)
-            self.calls_open[work.message.pk] += len(begun)
-            return
+            turn = None
 
-    def _begin(self, job: Job, provider: Provider, backend: Backend, probe: str) -> list[tuple[Job, Call]]:
-        message = self.outbound[job.message.pk]
-        with provider_health.returned_unless_used(provider, probe), within(settings.DELIVERY_PREPARE_TIMEOUT):
-            if not backend.takes_raw:
-                message.parsed()
+    @staticmethod
+    def _choose(work: Work, job: Job) -> Turn | None:
+        hold = work.message.tenant.unknown_outcome == work.message.tenant.UnknownOutcome.HOLD
+        chosen = attempts.next_provider(job, hold_unknown=hold)
+        return None if chosen is None else Turn(work, job, *chosen, cost=len(job.recipients))
+
+    def _begin(self, turn: Turn, page: Page) -> bool:
+        """Begin the turn's call, or one for each part of its recipients, if the provider's limits let it; returns
+        whether the job is to look at its next provider instead."""
+        job, message = turn.job, self.outbound[turn.job.message.pk]
+        with provider_health.returned_unless_used(turn.provider, turn.probe), self.line.permit_back(turn):
             whole = message.for_call([recipient.address for recipient in job.recipients], "")
-            attempts.check_size(provider, backend, whole)
-            pieces = backend.split(whole)
-            parts = [job] if len(pieces) <= 1 else [job.part(piece) for piece in pieces]
-            return [(part, attempts.begin(part, provider, backend, whole, probe=probe)) for part in parts]
+            with within(settings.DELIVERY_PREPARE_TIMEOUT):
+                slots = turn.backend.slots(whole)
+            permit = self.line.ask(turn, slots)
+            if isinstance(permit, Wait):
+                return limited(turn, permit)
+            if permit is None:
+                self.calls_open[job.message.pk] += 1
+                return False
+            with within(settings.DELIVERY_PREPARE_TIMEOUT):
+                if not turn.backend.takes_raw:
+                    message.parsed()
+                    whole = message.for_call(whole.recipients, "")
+                pieces = [] if turn.split else turn.backend.split(whole)
+                if len(pieces) <= 1:
+                    call = attempts.begin(job, turn.provider, turn.backend, whole, permit, probe=turn.probe)
+        if len(pieces) > 1:
+            self._begin_parts(turn, [job.part(piece) for piece in pieces], page)
+            return False
+        provider_health.tell_of_failover(job, turn.provider)
+        page.calls.append((turn.work, job, call))
+        if turn.backend.resumes:
+            turn.work.resumable.append(call.attempt)
+        self.calls_open[job.message.pk] += 1
+        return False
+
+    def _begin_parts(self, turn: Turn, parts: Sequence[Job], page: Page) -> None:
+        """One call each. The permission was asked for all recipients: it is the first part's, and the others ask for
+        no more than a call."""
+        turn.work.jobs.remove(turn.job)
+        turn.work.jobs.extend(parts)
+        permit, turn.permit = turn.permit, None
+        for part in parts:
+            one = Turn(turn.work, part, turn.provider, turn.backend, turn.probe, cost=0, split=True, permit=permit)
+            self._next_call(turn.work, part, page, one)
+            permit = None
 
     def _in_time(self) -> bool:
         """No further call is begun when the task has used up half its lease; the rest is for the next claim."""
@@ -217,29 +263,6 @@ class Delivery:
         del self.under_way[claimed.message.pk]
         self.outbound.pop(claimed.message.pk, None)
         self.bytes -= claimed.message.size
-
-    @staticmethod
-    def _log(work: Work, job: Job, call: Call) -> None:
-        attempt = call.attempt
-        level = {"delivered": log.info, "failed": log.error}.get(attempt.status, log.warning)
-        level(
-            "attempt",
-            status=str(attempt.status),
-            message_id=str(work.message.pk),
-            tenant_id=str(work.message.tenant_id),
-            account_id=str(work.message.account_id),
-            session_id=work.message.session_id,
-            attempt_id=str(attempt.pk),
-            attempt=attempt.attempt_number,
-            provider=attempt.provider_name,
-            provider_type=attempt.provider_type,
-            provider_message_id=attempt.provider_message_id,
-            recipients=len(job.recipients),
-            response_code=attempt.response_code,
-            error_code=attempt.error_code,
-            error=attempt.error_text,
-            duration_ms=attempt.duration_ms,
-        )
 
 
 def fetch(key: str) -> bytes | Exception:

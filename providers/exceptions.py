@@ -74,3 +74,7 @@ class BadSettings(Misconfigured):
 
 class Paused(ProviderError):
     """The service was not called: it has not answered lately, and has a pause (PRV-10)."""
+
+
+class Limited(Paused):
+    """The service was not called: a limit is used up, or it asked everybody to slow down (PRV-9)."""

@@ -61,17 +61,22 @@ class Provider(Row):
         help_text="Seconds before each retry; empty: the platform's schedule.",
     )
     per_second = models.FloatField(
-        "messages per second",
+        "calls per second",
         null=True,
         blank=True,
         validators=[MinValueValidator(0.001)],
-        help_text="At most so many calls start in a second, over all workers; empty: the type's own limit, if any.",
+        help_text="In any second no more calls begin, over all workers; above 1 a whole number. Empty: no limit of our "
+        "own. Mail that has to wait is sent later and uses up no try.",
     )
     per_minute = models.PositiveIntegerField(
-        "messages per minute", null=True, blank=True, validators=[MinValueValidator(1)]
+        "calls per minute", null=True, blank=True, validators=[MinValueValidator(1)], help_text="In any 60 seconds."
     )
     per_day = models.PositiveIntegerField(
-        "recipients per day", null=True, blank=True, validators=[MinValueValidator(1)], help_text="In any 24 hours."
+        "recipients per day",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="In any 24 hours. Mail that would wait for hours goes to the next provider, where there is one.",
     )
     concurrency = models.PositiveIntegerField(
         "calls at once", null=True, blank=True, validators=[MinValueValidator(1)], help_text="Over all workers."

@@ -202,7 +202,7 @@ CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 25
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
-SWEEP_INTERVAL = env.seconds("SWEEP_INTERVAL", 5, low=0.2)
+SWEEP_INTERVAL = env.seconds("SWEEP_INTERVAL", 1, low=0.2)
 # The scheduler runs it by itself, so that it does not wait for a worker; see scheduler.py.
 CELERY_BEAT_SCHEDULER = "smtpproxy.scheduler:Scheduler"
 CELERY_BEAT_SCHEDULE = {"ring-due": {"task": "delivery.tasks.ring_due", "schedule": SWEEP_INTERVAL}}

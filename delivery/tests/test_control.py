@@ -7,7 +7,7 @@ from delivery import claims, control, sender
 from delivery.models import Message, MessageStatus
 from delivery.tests.factories import MessageFactory
 from delivery.tests.mail import accepted
-from delivery.tests.test_sender import GONE, THROTTLED, deliver, make_due, statuses
+from delivery.tests.test_sender import BUSY, GONE, deliver, make_due, statuses
 from providers.tests.factories import RoutingRuleFactory
 
 pytestmark = pytest.mark.django_db
@@ -55,13 +55,13 @@ def test_a_release_rings_after_the_commit(acme_account, box, broker, operator, d
 def test_a_dead_letter_is_tried_again_with_its_counter_reset(acme_account, box, operator):
     message = accepted(acme_account)
     for _ in range(6):
-        box.answers.append(THROTTLED)
+        box.answers.append(BUSY)
         deliver(message)
         if message.next_attempt_at:
             make_due(message)
     assert message.status == MessageStatus.DLQ
     control.retry([message.pk], actor=operator)
-    box.answers.append(THROTTLED)
+    box.answers.append(BUSY)
     deliver(message)
     assert (message.status, message.tries) == (MessageStatus.RETRYING, 1)
     make_due(message)

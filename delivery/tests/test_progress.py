@@ -22,7 +22,7 @@ from providers.tests.factories import ProviderFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-BUSY = TemporaryFailure("Busy", code="throttled", status_code=503)
+BUSY = TemporaryFailure("Busy", code="server_error", status_code=503)
 LOST = TemporaryFailure("No answer", code="timeout", outcome_unknown=True)
 DEATH = SystemExit()
 

@@ -20,7 +20,7 @@ from providers.tests.factories import ProviderFactory, RoutingRuleFactory
 
 pytestmark = pytest.mark.django_db
 
-THROTTLED = TemporaryFailure("Too many requests", code="throttled", status_code=429)
+BUSY = TemporaryFailure("Mailbox busy", code="mailbox_busy", status_code=450)
 GONE = PermanentFailure("No such user", code="bad_recipient", status_code=550)
 LOST = TemporaryFailure("No answer", code="timeout", outcome_unknown=True)
 
@@ -126,7 +126,7 @@ def test_a_ring_for_nothing_takes_nothing_along(acme_account, box):
 class TestTemporaryFailure:
     def test_is_tried_again_after_the_first_wait_of_the_schedule(self, acme_account, box):
         """RET-1: 30 s times a factor from 0.5 to 1."""
-        box.answers.append(THROTTLED)
+        box.answers.append(BUSY)
         message = accepted(acme_account)
         before = timezone.now()
         deliver(message)
@@ -135,18 +135,18 @@ class TestTemporaryFailure:
         assert statuses(message) == {"someone@outside.example": "deferred"}
         assert logs(message) == [("primary", "retrying")]
         [log] = message.delivery_logs.all()
-        assert (log.response_code, log.error_code, log.error_text) == (429, "throttled", "Too many requests")
+        assert (log.response_code, log.error_code, log.error_text) == (450, "mailbox_busy", "Mailbox busy")
         assert message.events.last().type == "retrying"
 
     def test_is_not_tried_again_before_its_time(self, acme_account, box):
-        box.answers.append(THROTTLED)
+        box.answers.append(BUSY)
         message = accepted(acme_account)
         deliver(message)
         deliver(message)
         assert box.accepted == []
 
     def test_succeeds_when_its_time_has_come(self, acme_account, box):
-        box.answers.append(THROTTLED)
+        box.answers.append(BUSY)
         message = accepted(acme_account)
         deliver(message)
         make_due(message)
@@ -155,13 +155,13 @@ class TestTemporaryFailure:
         assert logs(message) == [("primary", "retrying"), ("primary", "delivered")]
 
     def test_a_retry_after_that_is_later_wins(self, acme_account, box):
-        box.answers.append(TemporaryFailure("Slow down", code="throttled", status_code=429, retry_after=600))
+        box.answers.append(TemporaryFailure("Not now", code="busy", status_code=450, retry_after=600))
         message = accepted(acme_account)
         deliver(message)
         assert message.next_attempt_at - timezone.now() > timedelta(seconds=590)
 
     def test_a_retry_after_of_zero_does_not_shorten_the_wait(self, acme_account, box):
-        box.answers.append(TemporaryFailure("Slow down", code="throttled", status_code=429, retry_after=0))
+        box.answers.append(TemporaryFailure("Not now", code="busy", status_code=450, retry_after=0))
         message = accepted(acme_account)
         deliver(message)
         assert message.next_attempt_at - timezone.now() > timedelta(seconds=13)
@@ -170,12 +170,12 @@ class TestTemporaryFailure:
         """RET-3."""
         message = accepted(acme_account)
         for _ in range(6):
-            box.answers.append(THROTTLED)
+            box.answers.append(BUSY)
             deliver(message)
             if message.next_attempt_at:
                 make_due(message)
         assert message.status == MessageStatus.DLQ
-        assert "Too many requests" in message.status_reason
+        assert "Mailbox busy" in message.status_reason
         assert "5 retries" in message.status_reason
         assert statuses(message) == {"someone@outside.example": "failed"}
         assert [status for _, status in logs(message)] == ["retrying"] * 5 + ["dlq"]
@@ -187,7 +187,7 @@ class TestTemporaryFailure:
     def test_a_provider_may_have_a_schedule_of_its_own(self, acme_account, box):
         Provider.objects.update(retry_schedule=[3000])
         message = accepted(acme_account)
-        box.answers.extend([THROTTLED, THROTTLED])
+        box.answers.extend([BUSY, BUSY])
         deliver(message)
         assert message.next_attempt_at - timezone.now() > timedelta(seconds=1400)
         make_due(message)
@@ -206,7 +206,7 @@ class TestFailover:
     """RET-2."""
 
     def test_the_next_provider_takes_over_within_the_attempt(self, acme_account, box, fallback):
-        box.answers.append(THROTTLED)
+        box.answers.append(BUSY)
         message = accepted(acme_account)
         deliver(message)
         assert message.status == MessageStatus.DELIVERED
@@ -240,15 +240,15 @@ class TestFailover:
         assert message.status == MessageStatus.FAILED
 
     def test_what_a_fallback_refuses_for_good_waits_for_the_primary(self, acme_account, box, fallback):
-        box.answers.append(THROTTLED)
+        box.answers.append(BUSY)
         fallback.answers.append(GONE)
         message = accepted(acme_account)
         deliver(message)
         assert message.status == MessageStatus.RETRYING
 
     def test_the_longest_retry_after_of_all_counts(self, acme_account, box, fallback):
-        box.answers.append(TemporaryFailure("x", code="throttled", retry_after=900))
-        fallback.answers.append(TemporaryFailure("x", code="throttled", retry_after=60))
+        box.answers.append(TemporaryFailure("x", code="busy", status_code=450, retry_after=900))
+        fallback.answers.append(TemporaryFailure("x", code="busy", status_code=450, retry_after=60))
         message = accepted(acme_account)
         deliver(message)
         assert message.next_attempt_at - timezone.now() > timedelta(seconds=890)
@@ -409,7 +409,7 @@ class TestRoutes:
         first = ProviderFactory(tenant=acme, name="first", default_rank=None, config={"box": "first"})
         second = ProviderFactory(tenant=acme, name="second", default_rank=None, config={"box": "second"})
         RoutingRuleFactory(tenant=acme, providers=[first, second])
-        MemoryBackend.box("first").answers.append(THROTTLED)
+        MemoryBackend.box("first").answers.append(BUSY)
         message = accepted(acme_account)
         deliver(message)
         assert logs(message) == [("first", "retrying"), ("second", "delivered")]

@@ -11,7 +11,7 @@ from delivery import control, suppressions
 from delivery.models import MessageStatus, Suppression
 from delivery.tests.factories import MessageFactory, SuppressionFactory
 from delivery.tests.mail import accepted
-from delivery.tests.test_sender import THROTTLED, deliver, make_due, statuses
+from delivery.tests.test_sender import BUSY, deliver, make_due, statuses
 from providers.tests.factories import RoutingRuleFactory
 
 pytestmark = pytest.mark.django_db
@@ -79,7 +79,7 @@ def test_a_domain_in_its_own_letters_is_the_same_as_in_ascii(acme, acme_account,
 
 def test_an_address_suppressed_while_a_message_waits_is_skipped_at_the_next_try(acme, acme_account, box):
     message = accepted(acme_account, None, [GONE])
-    box.answers.append(THROTTLED)
+    box.answers.append(BUSY)
     deliver(message)
     assert message.status == MessageStatus.RETRYING
     SuppressionFactory(tenant=acme, address="gone@outside.example")

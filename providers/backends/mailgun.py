@@ -119,19 +119,16 @@ class MailgunBackend(StructuredBackend):
         fields += [_file(attachment) for attachment in letter.attachments]
         return self._form("messages", fields)
 
-    def ask(self) -> Answer:
+    def check_connection(self) -> str:
         # https://documentation.mailgun.com/docs/mailgun/api-reference/send/mailgun/domains/get-v4-domains--name-
-        return self.client.get(f"v4/domains/{self._domain}", self._login)
-
-    def told(self, answer: Answer) -> str:
+        answer = self.client.get(f"v4/domains/{self._domain}", self._login)
+        if answer.status != 200:
+            raise self.refusal(answer, self.words(answer))
         body = answer.json()
         domain = body.get("domain") if isinstance(body, dict) else None
         if not isinstance(domain, dict):
-            return ""
-        told = f"Domain {domain.get('name')}: {domain.get('state')}."
-        if domain.get("state") == "disabled":
-            raise Misconfigured(scrub(told, self.secrets), code="account_blocked", status_code=answer.status)
-        return told
+            raise self.unreadable(answer)
+        return scrub(f"Domain {domain.get('name')}: {domain.get('state')}", self.secrets)
 
     def accepted(self, answer: Answer, request: Request, message: OutboundMessage) -> SendResult:  # noqa: ARG002
         body = answer.json()

@@ -21,17 +21,17 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='provider',
             name='per_day',
-            field=models.PositiveIntegerField(blank=True, help_text='In any 24 hours.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='recipients per day'),
+            field=models.PositiveIntegerField(blank=True, help_text='In any 24 hours. Mail that would wait for hours goes to the next provider, where there is one.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='recipients per day'),
         ),
         migrations.AddField(
             model_name='provider',
             name='per_minute',
-            field=models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='messages per minute'),
+            field=models.PositiveIntegerField(blank=True, help_text='In any 60 seconds.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='calls per minute'),
         ),
         migrations.AddField(
             model_name='provider',
             name='per_second',
-            field=models.FloatField(blank=True, help_text="At most so many calls start in a second, over all workers; empty: the type's own limit, if any.", null=True, validators=[django.core.validators.MinValueValidator(0.001)], verbose_name='messages per second'),
+            field=models.FloatField(blank=True, help_text='In any second no more calls begin, over all workers; above 1 a whole number. Empty: no limit of our own. Mail that has to wait is sent later and uses up no try.', null=True, validators=[django.core.validators.MinValueValidator(0.001)], verbose_name='calls per second'),
         ),
         migrations.CreateModel(
             name='HealthEvent',
