@@ -249,6 +249,10 @@ class TenantModelAdmin(RoleMixin, admin.ModelAdmin):
         """Which of the actions make sense for this row now."""
         return self.buttons
 
+    def get_links(self, request: HttpRequest, obj: Any) -> list[tuple[str, str]]:
+        """Address and label of further pages about a row that this person may open."""
+        return []
+
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         obj = kwargs.get("obj")
         if obj is not None:
@@ -257,5 +261,6 @@ class TenantModelAdmin(RoleMixin, admin.ModelAdmin):
                 (reverse(f"{base}_do", args=[quote(obj.pk), name]), label)
                 for name, label in self._buttons(request, obj).items()
             ]
+            context["row_links"] = self.get_links(request, obj)
             context["may_read_audit"] = permits(request.user, Area.AUDIT, Verb.READ)
         return super().render_change_form(request, context, *args, **kwargs)

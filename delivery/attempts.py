@@ -177,6 +177,14 @@ def passes_on(failure: ProviderError) -> bool:
     return not isinstance(failure, PermanentFailure) or isinstance(failure, TooLarge | Unsupported)
 
 
+def check_size(provider: Provider, backend: Backend, outbound: OutboundMessage) -> None:
+    """Raise TooLarge, naming the provider, for what it would refuse for its size (PRV-8)."""
+    try:
+        backend.check_size(outbound)
+    except TooLarge as failure:
+        raise TooLarge(f"{provider.name}: {failure.text}", code=failure.code) from None
+
+
 def begin(
     job: Job, provider: Provider, backend: Backend, outbound: OutboundMessage, permit: Permit, *, probe: str = ""
 ) -> Call:

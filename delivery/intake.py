@@ -17,9 +17,9 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import Account
-from delivery import events, policy, queue, quotas, rows, store
+from delivery import events, policy, queue, quotas, rows, sizes, store
 from delivery.admitted import Admitted
-from delivery.exceptions import Deferred, NotAccepted, StoreUnavailable
+from delivery.exceptions import Deferred, NotAccepted, Rejected, StoreUnavailable
 from delivery.models import EventType, Message, MessageStatus, Recipient
 from delivery.pressure import pressure
 from delivery.submission import Accepted, Answer, Submission
@@ -62,6 +62,15 @@ def withdraw(message_id: uuid.UUID) -> bool:
         return False
     quotas.withdrawn(message_id)
     return True
+
+
+def size_refusal(account_id: uuid.UUID, size: int) -> Rejected | None:
+    """Why a message of `size` octets would be refused for its size alone, whatever is in it (PRV-8); None when not.
+
+    Blocks on the database: call it from a thread.
+    """
+    account = _accounts({account_id}).get(account_id)
+    return None if account is None else sizes.refusal(account, size)
 
 
 def _accept(submissions: Sequence[Submission], answers: dict[int, Answer], deadline: float | None) -> None:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.models import Tenant
 from delivery import events, provider_health, retry
-from delivery.attempts import NOT_LOSSLESS, UNREADABLE, Job
+from delivery.attempts import NOT_LOSSLESS, UNREADABLE, Job, clean
 from delivery.claims import Claimed
 from delivery.models import (
     PENDING_STATUSES,
@@ -25,7 +25,7 @@ from delivery.models import (
     RecipientStatus,
 )
 from delivery.suppressions import SUPPRESSED
-from providers.exceptions import PermanentFailure
+from providers.exceptions import PermanentFailure, TooLarge
 
 WAIT_FOR_PROVIDER = timedelta(seconds=60)
 """About how long a message that only waits for a provider is left alone (RET-6)."""
@@ -127,9 +127,13 @@ def _give_up_permanently(job: Job) -> None:
     permanent = [isinstance(failure, PermanentFailure) and failure.code not in ours for failure in job.failures]
     if not permanent or not all(permanent) or job.candidates or job.skipped:
         return
+    large = [failure.text for failure in job.failures if isinstance(failure, TooLarge)]
     for recipient in job.recipients:
         if recipient.status in PENDING_STATUSES:
             recipient.status = RecipientStatus.FAILED
+            if len(large) == len(job.failures) > 1:
+                text = f"Too large for every provider of the route. {' '.join(dict.fromkeys(large))}"
+                recipient.error_text = clean(text, 1000)
 
 
 def _finish(message: Message, recipients: Sequence[Recipient], now: datetime) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from accounts.identity import Identity, identity_of, sender_allowed
 from accounts.models import Account, Tenant
-from delivery import mime
+from delivery import mime, sizes
 from delivery.exceptions import Rejected
 from delivery.submission import Submission
 
@@ -28,6 +28,7 @@ def admit(submission: Submission, account: Account | None) -> Headers:
     check_active(account)
     identity = identity_of(account)
     check_recipients(submission)
+    check_size(submission, account)
     check_envelope_sender(submission, identity)
     headers = read_headers(submission)
     check_header_senders(headers, identity)
@@ -43,6 +44,13 @@ def check_active(account: Account) -> None:
 def check_recipients(submission: Submission) -> None:
     if not submission.recipients:
         raise Rejected("The message has no recipients.", code="no_recipients", status="5.5.1")
+
+
+def check_size(submission: Submission, account: Account) -> None:
+    """PRV-8: what no provider of the account can take is refused at the door."""
+    refusal = sizes.refusal(account, submission.body.size)
+    if refusal is not None:
+        raise refusal
 
 
 def check_envelope_sender(submission: Submission, identity: Identity) -> None:

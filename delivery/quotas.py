@@ -19,24 +19,23 @@ from delivery.exceptions import Deferred
 from delivery.models import Message, MessageStatus
 from delivery.submission import Accepted, Answer
 
-CHUNK = 200_000
-"""Rows counted by one statement, so that none runs into the database's time limit."""
+PIECE = timedelta(days=1)
+"""What one statement counts, so that none runs into the database's time limit: a tenth of a second a million rows
+where they are vacuumed, some times that where they are not."""
 
 
 def count(owner: Owner, since: datetime) -> int:
     """The messages of an owner that came in since then, by index alone; those their client was to send again aside."""
-    of_account = isinstance(owner, Account)
-    mine = Message.objects.filter(account_id=owner.pk) if of_account else Message.objects.filter(tenant_id=owner.pk)
-    total, first = 0, first_at(since)
-    while True:
-        rows = mine.filter(id__gte=first).order_by("id").values_list("id", flat=True)
-        found = rows[:CHUNK].count()
-        total += found
-        following = rows[CHUNK : CHUNK + 1].first() if found == CHUNK else None
-        if following is None:
-            break
-        first = following
-    tenant_id = owner.tenant_id if isinstance(owner, Account) else owner.pk  # the status is in the tenant's index
+    if isinstance(owner, Account):
+        mine, tenant_id = Message.objects.filter(account_id=owner.pk), owner.tenant_id
+    else:
+        mine, tenant_id = Message.objects.filter(tenant_id=owner.pk), owner.pk
+    total, start = 0, since
+    while (end := start + PIECE) < timezone.now():
+        total += mine.filter(id__gte=first_at(start), id__lt=first_at(end)).count()
+        start = end
+    total += mine.filter(id__gte=first_at(start)).count()
+    # The status is in the tenant's index only.
     given_up = mine.filter(tenant_id=tenant_id, status=MessageStatus.ENQUEUE_FAILED, id__gte=first_at(since))
     return max(0, total - given_up.count())
 

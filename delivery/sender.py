@@ -206,6 +206,7 @@ class Delivery:
         with provider_health.returned_unless_used(turn.provider, turn.probe), self.line.permit_back(turn):
             whole = message.for_call([recipient.address for recipient in job.recipients], "")
             with within(settings.DELIVERY_PREPARE_TIMEOUT):
+                attempts.check_size(turn.provider, turn.backend, whole)
                 slots = turn.backend.slots(whole)
             permit = self.line.ask(turn, slots)
             if isinstance(permit, Wait):

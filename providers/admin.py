@@ -19,6 +19,7 @@ from providers.base import ConfigField
 from providers.exceptions import Misconfigured
 from providers.forms import RoutingRuleForm, RoutingTargetForm, RoutingTargets, provider_form, setting_names
 from providers.models import Provider, RoutingRule, RoutingTarget
+from providers.trial_admin import TrialPage
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -41,7 +42,7 @@ def _specs(type_: str) -> tuple[ConfigField, ...]:
 
 
 @admin.register(Provider)
-class ProviderAdmin(TenantModelAdmin):
+class ProviderAdmin(TrialPage, TenantModelAdmin):
     """A new provider begins with its type; the form then asks for what that type needs."""
 
     area = Area.PROVIDERS

@@ -241,11 +241,11 @@ class Backend:
     max_recipients: ClassVar[int] = 1000
     """Recipients in one call; delivery splits larger groups."""
     max_size: int | None = None
-    """Octets of raw message this provider takes; None when it names no limit. A row may decide it."""
+    """Octets this provider takes, as it counts them; None when it names no limit. A row may decide it."""
     sandbox: ClassVar[bool] = False
     """True for types that deliver to nobody; they are used only where a row names them."""
-    idempotent: ClassVar[bool] = False
-    """True when a second send with the same idempotency key is recognised by the provider."""
+    idempotent: bool = False
+    """True when a second send with the same idempotency key is recognised by the provider. A row may decide it."""
     resumes: ClassVar[bool] = False
     """True when a send keeps its progress, so that the next one with the same key goes on where it stopped."""
     limits: ClassVar[Limits] = Limits()
@@ -321,9 +321,20 @@ class Backend:
 
     def check_size(self, message: OutboundMessage) -> None:
         """Raise TooLarge for a message this provider would refuse for its size, before anything is sent (PRV-8)."""
-        if self.max_size is not None and len(message.raw) > self.max_size:
-            text = f"The message has {len(message.raw):,} octets; this provider takes {self.max_size:,}."
+        size = self.counted_size(message)
+        if self.max_size is not None and size > self.max_size:
+            text = f"The message has {size:,} octets as this provider counts; it takes {self.max_size:,}."
             raise TooLarge(text, code="too_large")
+
+    def counted_size(self, message: OutboundMessage) -> int:
+        """The octets that count against `max_size`: those of the raw message, or of what the service is given."""
+        return len(message.raw)
+
+    @classmethod
+    def largest(cls) -> int | None:
+        """Octets of a raw message above which no row of this type takes it, as far as anybody can tell without asking
+        and without reading the message; None when nobody can."""
+        return cls.max_size
 
     def slots(self, message: OutboundMessage) -> tuple[Slot, ...]:  # noqa: ARG002
         """What a call for this message occupies while it lasts, besides the provider itself."""

@@ -56,6 +56,27 @@ def holds(conditions: Sequence[Condition], facts: Facts) -> bool:
     return all(_HOLDS[condition["field"]](condition, facts) for condition in conditions)
 
 
+def known(conditions: Sequence[Condition], account: str, size: int) -> bool | None:
+    """What account and size (in octets) alone tell: True when `conditions` hold for every such message, False when for
+    none, None when the rest of the message decides."""
+    verdict: bool | None = True
+    for condition in conditions:
+        if condition["field"] == "account":
+            holds = _is_account(condition, account)
+        elif condition["field"] == "size":
+            holds = _size_within(condition, size)
+        else:
+            verdict = None
+            continue
+        if not holds:
+            return False
+    return verdict
+
+
+def _is_account(condition: Condition, username: str) -> bool:
+    return username.lower() in (value.lower() for value in condition["values"])
+
+
 def _address_matches(patterns: Sequence[str], address: str) -> bool:
     address = address.lower()
     domain = address.rpartition("@")[2]
@@ -87,9 +108,9 @@ def _header(condition: Condition, facts: Facts) -> bool:
     return any(_text_matches(condition, value) for key, value in facts.headers if key == name)
 
 
-def _size(condition: Condition, facts: Facts) -> bool:
+def _size_within(condition: Condition, size: int) -> bool:
     low, high = condition.get("min"), condition.get("max")
-    return (low is None or facts.size >= low) and (high is None or facts.size <= high)
+    return (low is None or size >= low) and (high is None or size <= high)
 
 
 def _time(condition: Condition, facts: Facts) -> bool:
@@ -116,12 +137,12 @@ def _percentage(condition: Condition, facts: Facts) -> bool:
 
 
 _HOLDS: dict[str, Callable[[Condition, Facts], bool]] = {
-    "account": lambda condition, facts: facts.account.lower() in (value.lower() for value in condition["values"]),
+    "account": lambda condition, facts: _is_account(condition, facts.account),
     "sender": lambda condition, facts: _address_matches(condition["values"], facts.sender),
     "recipient": lambda condition, facts: _address_matches(condition["values"], facts.recipient),
     "header": _header,
     "subject": lambda condition, facts: _text_matches(condition, facts.subject),
-    "size": _size,
+    "size": lambda condition, facts: _size_within(condition, facts.size),
     "has_attachments": lambda condition, facts: facts.has_attachments is condition["value"],
     "time": _time,
     "percentage": _percentage,

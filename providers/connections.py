@@ -46,7 +46,7 @@ def backend_for(provider: Provider) -> Backend:
         if known and known.version == provider.updated_at:
             known.used_at = now
             return known.backend
-        backend = _connect(provider)
+        backend = connect(provider)
         idle = [pk for pk, live in _live.items() if now - live.used_at > FORGET_AFTER]
         retired = [_live.pop(pk).backend for pk in idle if pk != provider.pk]
         _live[provider.pk] = _Live(provider.updated_at, backend, now)
@@ -57,10 +57,14 @@ def backend_for(provider: Provider) -> Backend:
     return backend
 
 
-def _connect(provider: Provider) -> Backend:
+def connect(provider: Provider, *, timeout: float | None = None) -> Backend:
+    """A backend of this row that nobody else uses; the caller closes it. Raises as `backend_for`.
+
+    `timeout` is in seconds for each network wait, PROVIDER_TIMEOUT when None.
+    """
     try:
-        shared = provider.tenant_id is None
-        return registry.connect(provider.type, provider.config or {}, settings.PROVIDER_TIMEOUT, shared=shared)
+        seconds, shared = timeout or settings.PROVIDER_TIMEOUT, provider.tenant_id is None
+        return registry.connect(provider.type, provider.config or {}, seconds, shared=shared)
     except Misconfigured:
         raise
     except DecryptionError as error:

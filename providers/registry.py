@@ -20,6 +20,8 @@ _PATHS: dict[str, str] = {
     "mandrill": "providers.backends.mandrill.MandrillBackend",
     "mailgun": "providers.backends.mailgun.MailgunBackend",
     "ses": "providers.backends.ses.SesBackend",
+    "msgraph": "providers.backends.msgraph.backend.MsGraphBackend",
+    "sparkpost": "providers.backends.sparkpost.SparkPostBackend",
     "smtp": "providers.backends.smtp.SmtpBackend",
     "file": "providers.backends.file.FileBackend",
     "stdout": "providers.backends.stdout.StdoutBackend",

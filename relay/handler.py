@@ -6,14 +6,18 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
 from django.conf import settings
 
 from accounts import credentials
 from accounts.credentials import Identity
-from delivery import intake
+from delivery import intake, sizes
+from delivery.exceptions import NotAccepted
 from delivery.submission import Submission
 from relay.batching import Accept, Answer, Batcher
 from relay.threads import Threads
+
+log = structlog.get_logger(__name__)
 
 COMMIT_WITHIN = 0.6
 """The part of SMTP_ACCEPT_TIMEOUT after which nothing is committed any more; the rest is for the ring (ACC-1)."""
@@ -32,6 +36,7 @@ class Domain:
     verify: Callable[[str, str, str | None], Identity] = credentials.verify
     identify_by_network: Callable[[str], Identity | None] = credentials.identify_by_network
     sender_allowed: Callable[[Identity, str], bool] = credentials.sender_allowed
+    size_refusal: Callable[[uuid.UUID, int], NotAccepted | None] = intake.size_refusal
 
 
 class Handler:
@@ -52,6 +57,17 @@ class Handler:
 
     def sender_allowed(self, identity: Identity, address: str) -> bool:
         return self._domain.sender_allowed(identity, address)
+
+    async def size_refusal(self, identity: Identity, size: int) -> NotAccepted | None:
+        """Why no provider of the account takes a message of `size` octets (PRV-8); None when one may, and when nobody
+        can say: acceptance looks again."""
+        if size <= sizes.ALWAYS_TAKEN:
+            return None
+        try:
+            return await self._threads.ask(self._domain.size_refusal, identity.account_id, size)
+        except Exception:
+            log.exception("size not checked", account_id=str(identity.account_id), size=size)
+            return None
 
     async def accept(self, submission: Submission, release: Callable[[], None]) -> Answer:
         """What became of the message; `release` is called when its body is needed no more."""

@@ -119,16 +119,19 @@ class MailgunBackend(StructuredBackend):
         fields += [_file(attachment) for attachment in letter.attachments]
         return self._form("messages", fields)
 
-    def check_connection(self) -> str:
+    def ask(self) -> Answer:
         # https://documentation.mailgun.com/docs/mailgun/api-reference/send/mailgun/domains/get-v4-domains--name-
-        answer = self.client.get(f"v4/domains/{self._domain}", self._login)
-        if answer.status != 200:
-            raise self.refusal(answer, self.words(answer))
+        return self.client.get(f"v4/domains/{self._domain}", self._login)
+
+    def told(self, answer: Answer) -> str:
         body = answer.json()
         domain = body.get("domain") if isinstance(body, dict) else None
         if not isinstance(domain, dict):
-            raise self.unreadable(answer)
-        return scrub(f"Domain {domain.get('name')}: {domain.get('state')}", self.secrets)
+            return ""
+        told = f"Domain {domain.get('name')}: {domain.get('state')}."
+        if domain.get("state") == "disabled":
+            raise Misconfigured(scrub(told, self.secrets), code="account_blocked", status_code=answer.status)
+        return told
 
     def accepted(self, answer: Answer, request: Request, message: OutboundMessage) -> SendResult:  # noqa: ARG002
         body = answer.json()

@@ -38,6 +38,7 @@ class MemoryBackend(Backend):
     config_fields = (
         ConfigField("box", "Box", default="default"),
         ConfigField("password", "Password", kind="secret"),
+        ConfigField("max_size", "Most octets", kind="int", low=1),
     )
     takes_raw = True
     sandbox = True
@@ -56,6 +57,7 @@ class MemoryBackend(Backend):
     def __init__(self, config: Mapping[str, Any], *, timeout: float = 30.0) -> None:
         super().__init__(config, timeout=timeout)
         self._box = self.box(self.config["box"])
+        self.max_size = self.config["max_size"]
 
     def send(self, message: OutboundMessage) -> SendResult:
         box = self._box

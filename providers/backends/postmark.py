@@ -13,7 +13,7 @@ from providers.backends.anymail import AnymailBackend, ExactParts
 from providers.backends.letter import Abilities, Letter, Types
 from providers.base import ConfigField, OutboundMessage
 from providers.envelope import Addressing, Limits
-from providers.exceptions import Misconfigured, ProviderError, Unsupported
+from providers.exceptions import Misconfigured, ProviderError, TooLarge, Unsupported
 from providers.http import Answer
 from providers.scrub import scrub
 
@@ -49,11 +49,20 @@ class PostmarkBackend(AnymailBackend):
     )
     # https://postmarkapp.com/support/article/1056-what-are-the-attachment-and-email-size-limits
     max_size = 10 * 1024 * 1024
+    max_body = 5 * 1024 * 1024  # of text and of HTML each
     abilities = Abilities(limits=Limits(total=50, to_required=False), reply_tos=50, types=Types.FULL)
     esp = EmailBackend
     payload = _Payload
     credentials = ("server_token", "message_stream")
     options = {"use_bulk_api": False, "generate_message_id": False}
+
+    def check_size(self, message: OutboundMessage) -> None:
+        super().check_size(message)
+        for body in (message.content.text, message.content.html):
+            size = len((body or "").encode("utf-8", "replace"))
+            if size > self.max_body:
+                text = f"A body of the message has {size:,} octets; Postmark takes {self.max_body:,}."
+                raise TooLarge(text, code="too_large")
 
     def mail_headers(self, letter: Letter, message: OutboundMessage) -> Mapping[str, str]:  # noqa: ARG002
         if any(name.lower() == "message-id" for name in letter.headers):

@@ -33,7 +33,9 @@ class SendGridBackend(StructuredBackend):
             help="https://api.eu.sendgrid.com for accounts in the EU region.",
         ),
     )
-    max_size = 30 * 1024 * 1024  # "The total size of your email, including attachments, must be less than 30MB."
+    # "The total size of your email, including attachments, must be less than 30MB." Counted "from the entire JSON
+    # payload", so after base64 (https://github.com/sendgrid/sendgrid-php/issues/491).
+    max_size = 30 * 1024 * 1024
     abilities = Abilities(
         limits=Limits(total=1000, apart=True),
         refused_headers=frozenset({"x-sg-id", "x-sg-eid"}),

@@ -24,6 +24,7 @@ from providers.exceptions import BadSettings, ProviderError, TemporaryFailure, U
 from providers.fidelity import Fidelity, Verdict
 from providers.http import Answer
 from providers.scrub import scrub
+from providers.wire import is_signed
 
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")  # …/APIReference-V2/API_MessageTag.html
 _USUAL_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -51,6 +52,13 @@ class SesBackend(Backend):
             choices=("auto", "raw", "simple"),
             default="auto",
             help="auto: plain messages taken apart, all others byte for byte; raw: all byte for byte.",
+        ),
+        ConfigField(
+            "seven_bit",
+            "Encode 8-bit text",
+            kind="bool",
+            default=False,
+            help="For a configuration set that tracks opens or clicks, which damages 8-bit text.",
         ),
         ConfigField(
             "bounces_to_sender",
@@ -106,7 +114,12 @@ class SesBackend(Backend):
     def _written(self, message: OutboundMessage) -> tuple[dict[str, Any], Verdict]:
         """The parameters that say this message, and what becomes of it."""
         if self._format == "raw" or (self._format == "auto" and not self._is_plain(message)):
-            return ses_content.raw_parameters(message), ses_content.raw_verdict(message.raw)
+            try:
+                return ses_content.raw(message, seven_bit=self.config["seven_bit"])
+            except Unsupported:
+                # Better taken apart than not at all, but never what was signed.
+                if self._format == "raw" or is_signed(message.raw):
+                    raise
         letter = ses_content.simple(message)
         return ses_content.simple_parameters(letter), ses_content.simple_verdict(letter)
 

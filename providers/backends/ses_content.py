@@ -7,6 +7,7 @@ from dataclasses import replace
 from email.utils import formataddr
 from typing import Any
 
+from providers import sevenbit
 from providers.backends.letter import Abilities, Letter, compose
 from providers.base import Mailbox, OutboundMessage
 from providers.envelope import Limits, ascii_address
@@ -107,23 +108,30 @@ def simple_parameters(letter: Letter) -> dict[str, Any]:
     return parameters
 
 
-def raw_parameters(message: OutboundMessage) -> dict[str, Any]:
-    """The bytes received as parameters of SendEmail, the recipients apart.
+def raw(message: OutboundMessage, *, seven_bit: bool) -> tuple[dict[str, Any], Verdict]:
+    """The bytes received as parameters of SendEmail, the recipients apart, and what becomes of them.
 
     No FromEmailAddress and no ReplyToAddresses: the service would write them over the header's. The recipients are
     all blind copies, so that whatever the service does with the lists, none is shown.
 
+    With `seven_bit` what has 8 bits is encoded anew: "you should encode that content", says
+    https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_RawMessage.html, but SES takes it as it is.
+
     Raises Unsupported for what the service cannot carry.
     """
     check_raw(message)
+    verdict, data = raw_verdict(message.raw), message.raw
+    if seven_bit and not data.isascii():
+        data = sevenbit.seven_bit(data)
+        verdict = max(verdict, Verdict(Fidelity.MAPPED, (*verdict.lost, sevenbit.REENCODED)), key=_rank)
     unique = dict.fromkeys(map(ascii_address, message.recipients))
     parameters: dict[str, Any] = {
         "Destination": {"BccAddresses": list(unique)},
-        "Content": {"Raw": {"Data": message.raw}},
+        "Content": {"Raw": {"Data": data}},
     }
     if not _has_from(message.raw):
         parameters["FromEmailAddress"] = ascii_address(message.mail_from)
-    return parameters
+    return parameters, verdict
 
 
 def check_raw(message: OutboundMessage) -> None:
@@ -157,6 +165,10 @@ def raw_verdict(raw: bytes) -> Verdict:
         return Verdict(Fidelity.LOSSY, ("From: missing, the envelope sender is shown",))
     has_id = re.search(rb"(?:\A|\r\n)message-id[ \t]*:", header, re.I)
     return Verdict(Fidelity.LOSSLESS, ("Message-ID: replaced by the service's own",) if has_id else ())
+
+
+def _rank(verdict: Verdict) -> int:
+    return verdict.fidelity.rank
 
 
 def simple_verdict(letter: Letter) -> Verdict:

@@ -74,7 +74,7 @@ _CONTENT = frozenset({"MessageRejected", "BadRequestException"})
 _BY_TEXT: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), meaning)
     for pattern, meaning in (
-        (r"address(?:es)? (?:is|are) not verified|not have authority to send", _SENDER),
+        (r"address(?:es)? (?:is |are )?not verified|not have authority to send", _SENDER),
         (r"sending (?:is |has been )?(?:suspended|disabled|paused)", _BLOCKED),
         (r"configuration set .*(?:does not exist|doesn.t exist|not found)", (Misconfigured, "not_found")),
         (r"(?:message|size).*(?:too (?:large|long|big)|more than [0-9]+ bytes|exceed)", (TooLarge, "too_large")),

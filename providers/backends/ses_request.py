@@ -26,7 +26,7 @@ from providers.http import Answer, HttpClient
 from providers.scrub import scrub
 
 _REGION = re.compile(r"[a-z]{2,5}(?:-[a-z]{2,12}){1,3}-[0-9]{1,2}")
-_WRONG_PARAMETER = re.compile(r"parameter:? ([A-Za-z.\[\]0-9]+)")
+_WRONG_PARAMETER = re.compile(r"parameter(?: in [\w.]+)?:? \"?([A-Za-z0-9.\[\]]+)")
 _lock = threading.Lock()
 
 

@@ -31,10 +31,13 @@ SERVICES: dict[str, type[StandIn]] = {
         standins.ResendStandIn,
         standins.MailerSendStandIn,
         standins.MandrillStandIn,
+        standins.GraphStandIn,
     )
 } | {"mailgun structured": standins.MailgunStandIn, "ses simple": standins.SesStandIn}
 """Services with an HTTP API that write the message anew."""
-RAW_SERVICES: dict[str, type[StandIn]] = {"mailgun": standins.MailgunStandIn, "ses": standins.SesStandIn}
+RAW_SERVICES: dict[str, type[StandIn]] = {
+    cls.type: cls for cls in (standins.MailgunStandIn, standins.SesStandIn, standins.SparkPostStandIn)
+}
 """Services with an HTTP API that take the message as it is."""
 HTTP: dict[str, type[StandIn]] = {**SERVICES, **RAW_SERVICES}
 OPTIONS: dict[str, dict[str, Any]] = {

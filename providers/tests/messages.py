@@ -85,7 +85,7 @@ def text_only(**headers: Any) -> EmailMessage:
 def plain(**headers: Any) -> EmailMessage:
     """A dated message whose text is encoded for 7-bit routes."""
     message = letter(Date="Sun, 22 Nov 2026 10:00:00 +0000", **headers)
-    message.set_content("Grüße,\n.\nÄÖÜ\n")
+    message.set_content("Grüße,\n.\nÄÖÜ\n", cte="quoted-printable")
     return message
 
 

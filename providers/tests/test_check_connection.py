@@ -64,6 +64,8 @@ def rig_of(tmp_path, monkeypatch):
         ("sendgrid", {"scopes": ["stats.read"]}, Misconfigured, "lacks the permission mail.send"),
         ("brevo", {"relay_enabled": False}, Misconfigured, "transactional mail is not enabled"),
         ("mailjet", {"senders": {"a@acme.test": "Inactive"}}, Misconfigured, "no active sender"),
+        ("mailgun", {"domain_state": "disabled"}, Misconfigured, "disabled"),
+        ("sparkpost", {"status": "suspended"}, Misconfigured, "suspended"),
         ("mailersend", {"remaining": 0}, TemporaryFailure, "No requests left until 2026-11-23"),
     ],
 )
@@ -87,6 +89,8 @@ def test_credentials_that_are_of_no_use_are_no_success(rig_of, type_, change, er
         ("resend", {"sending_only": True}, "This API key is restricted to only send emails"),
         ("mailersend", {}, "999 of 1000 requests left"),
         ("mandrill", {}, "PONG!"),
+        ("mailgun", {}, "Domain mg.acme.test: active"),
+        ("sparkpost", {}, "Account Acme: active"),
     ],
 )
 def test_each_service_says_what_it_has_to_say(rig_of, type_, change, text):

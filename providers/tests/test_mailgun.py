@@ -133,7 +133,7 @@ def test_the_greeting_of_a_path_that_is_none_marks_the_row(mailgun):
 
 def test_the_connection_check_asks_for_the_domain_and_sends_nothing(mailgun):
     backend = backend_of(mailgun)
-    assert backend.check_connection() == "Domain mg.acme.test: active"
+    assert backend.check_connection() == "Domain mg.acme.test: active."
     with pytest.raises(Misconfigured) as caught:
         backend_of(mailgun, domain="other.test").check_connection()
     assert caught.value.code == "domain_not_found"

@@ -8,6 +8,8 @@ from django.db.models import ProtectedError
 
 from accounts.crypto import DecryptionError
 from accounts.tests.factories import TenantFactory
+from providers import connections
+from providers.exceptions import Misconfigured
 from providers.models import Provider, RoutingRule, RoutingTarget
 from providers.tests.factories import ProviderFactory, RoutingRuleFactory, RoutingTargetFactory
 
@@ -128,3 +130,16 @@ def test_a_target_belongs_to_the_tenant_of_its_rule_or_is_shared_with_it(acme, g
 def test_a_row_says_its_name(acme):
     target = RoutingTargetFactory(rule__tenant=TenantFactory(), provider__name="primary", rule__name="invoices")
     assert (str(target), str(target.rule), str(target.provider)) == ("0: primary", "invoices", "primary")
+
+
+def test_only_a_shared_provider_may_act_with_the_servers_own_credentials(acme):
+    """A tenant's row without keys would send with the rights of the platform (PRV-12)."""
+    config = {"region": "eu-central-1", "base_url": "http://127.0.0.1:9"}
+    ProviderFactory.build(tenant=None, name="Ours", type="ses", config=config).full_clean()
+    with pytest.raises(ValidationError) as caught:
+        ProviderFactory.build(tenant=acme, name="Theirs", type="ses", config=config).full_clean()
+    assert "own AWS credentials" in str(caught.value)
+    smuggled = ProviderFactory(tenant=acme, type="ses", config=config)  # past the form
+    with pytest.raises(Misconfigured, match="own AWS credentials"):
+        connections.backend_for(smuggled)
+    connections.backend_for(ProviderFactory(tenant=None, name="Ours", type="ses", config=config))

@@ -57,6 +57,10 @@ def mailgun(message):
     return {"message": message}
 
 
+def sparkpost(code, message="x", description="y"):
+    return {"errors": [{"code": code, "message": message, "description": description}]}
+
+
 LIMITED = "Domain mg.acme.test is not allowed to send: recipient limit exceeded, try again after 120 seconds"
 SANDBOX = "Sandbox subdomains are for test purposes only. Please add the address to authorized recipients."
 UNVERIFIED = "Domain mg.acme.test is not allowed to send: The domain is unverified and requires DNS configuration."
@@ -121,6 +125,24 @@ DOCUMENTED = [
     ("mailgun", 429, mailgun(LIMITED), TemporaryFailure, "throttled"),
     ("mailgun", 500, mailgun("Internal Server Error"), TemporaryFailure, "server_error"),
     ("mailgun structured", 400, mailgun("from parameter is missing"), PermanentFailure, "bad_request"),
+    ("sparkpost", 400, sparkpost("7001", "Invalid domain"), Unsupported, "sender_not_verified"),
+    ("sparkpost", 400, sparkpost("7000"), Unsupported, "sender_refused"),
+    ("sparkpost", 400, sparkpost("1502"), TemporaryFailure, "server_error"),
+    ("sparkpost", 400, sparkpost("1902", "Message generation rejected"), Unsupported, "refused"),
+    ("sparkpost", 400, sparkpost("1200"), PermanentFailure, "bad_request"),
+    ("sparkpost", 401, sparkpost("1303"), Misconfigured, "bad_credentials"),
+    ("sparkpost", 403, sparkpost("1100", "permission denied"), Misconfigured, "bad_credentials"),
+    ("sparkpost", 403, sparkpost("1601", "No license"), Misconfigured, "account_limit"),
+    ("sparkpost", 403, sparkpost("1100", "Account is suspended"), Misconfigured, "account_blocked"),
+    ("sparkpost", 413, sparkpost("1300"), TooLarge, "too_large"),
+    ("sparkpost", 420, sparkpost("2101", "Exceed Sending Limit (hourly)"), TemporaryFailure, "quota"),
+    ("sparkpost", 420, sparkpost("2103", "Exceed Sending Limit (sandbox)"), TemporaryFailure, "quota"),
+    ("sparkpost", 422, sparkpost("1400", "required field is missing", "content"), PermanentFailure, "bad_request"),
+    ("sparkpost", 422, sparkpost("3000", "template language syntax error"), Unsupported, "template_syntax"),
+    ("sparkpost", 422, sparkpost("3020", "template mime parsing error"), Unsupported, "bad_mime"),
+    ("sparkpost", 429, sparkpost("", "Too many requests"), TemporaryFailure, "throttled"),
+    ("sparkpost", 500, sparkpost("1500"), TemporaryFailure, "server_error"),
+    ("sparkpost", 503, sparkpost("1900"), TemporaryFailure, "server_error"),
     ("mandrill", 500, mandrill("Invalid_Key"), Misconfigured, "bad_credentials"),
     ("mandrill", 500, mandrill("PaymentRequired"), Misconfigured, "account_limit"),
     ("mandrill", 500, mandrill("PoorReputation"), Misconfigured, "account_blocked"),

@@ -2,6 +2,7 @@
 
 import email.policy
 import subprocess
+from email import message_from_bytes
 from email.header import decode_header, make_header
 from email.message import EmailMessage
 
@@ -9,7 +10,7 @@ import pytest
 
 from providers.exceptions import PermanentFailure, TooLarge, Unsupported
 from providers.fidelity import Fidelity
-from providers.tests.messages import ANNA, BERT, CARA, PDF, SENDER, letter, outbound, plain
+from providers.tests.messages import ANNA, BERT, CARA, PDF, SENDER, letter, outbound, plain, text_only
 from providers.tests.signing import Signer
 
 
@@ -174,6 +175,21 @@ def test_lines_longer_than_amazon_takes_go_to_another_provider(ses_of, ses):
     ses_of(format="raw").send(outbound(raw.replace(b"x" * 999, b"x" * 998)))
 
 
+def test_what_raw_cannot_carry_is_taken_apart_unless_it_is_signed(ses_of, ses):
+    """MIM-3: better so than not at all."""
+    message = with_attachment()
+    message["X-Long"] = "x" * 900
+    raw = message.as_bytes().replace(b"4711", b"4711 " + b"y" * 1000)
+    backend = ses_of()
+    verdict = backend.verdict(outbound(raw))
+    assert (verdict.fidelity, "header X-Order" in verdict.lost) == (Fidelity.LOSSY, True)
+    backend.send(outbound(raw))
+    assert (form_of(ses), ses.accepted[0].files[0].content) == ("Simple", PDF)
+    with pytest.raises(Unsupported) as caught:
+        backend.send(outbound(Signer(SENDER).dkim(raw)))
+    assert caught.value.code == "line_too_long"
+
+
 def test_a_message_without_an_end_of_its_header_is_not_sent(ses_of, ses):
     with pytest.raises(Unsupported):
         ses_of(format="raw").send(outbound(b"From: a@acme.test\r\n"))
@@ -194,3 +210,14 @@ def test_eight_bit_text_is_sent_as_it_is(ses_of, ses):
     message.set_content("Grüße\n", cte="8bit", charset="latin-1")
     ses_of(format="raw").send(outbound(message))
     assert b"Gr\xfc\xdfe" in ses.accepted[0].data
+
+
+def test_eight_bit_text_is_encoded_where_the_row_says_so_but_never_what_was_signed(ses_of, ses):
+    backend, message = ses_of(format="raw", seven_bit=True), outbound(text_only())
+    assert backend.verdict(message).fidelity is Fidelity.MAPPED
+    backend.send(message)
+    assert ses.accepted[0].data.isascii()
+    assert "Grüße" in message_from_bytes(ses.accepted[0].data, policy=email.policy.SMTP).get_content()
+    assert backend.verdict(outbound(plain())).fidelity is Fidelity.LOSSLESS
+    with pytest.raises(Unsupported):
+        backend.send(outbound(Signer(SENDER).dkim(text_only().as_bytes())))

@@ -40,11 +40,23 @@ async def mail(talk: Conversation, argument: str) -> None:
     elif not talk.site.handler.sender_allowed(identity, sender):
         talk.log.info("message refused", reason="sender_not_allowed", mail_from=sender)
         talk.refuse(replies.SENDER_NOT_ALLOWED)
+    elif options.size is not None and (too_large := await _too_large(talk, identity, options.size)):
+        talk.refuse(too_large)
     else:
         talk.envelope.identity = identity
         talk.envelope.mail_from = sender
         talk.envelope.smtp_utf8 = options.smtputf8
         talk.reply(replies.SENDER_OK)
+
+
+async def _too_large(talk: Conversation, identity: Identity, size: int) -> bytes:
+    """The reply to a size that none of the account's providers takes; b"" when one may (PRV-8)."""
+    talk.deadline.suspend()
+    refusal = await talk.site.handler.size_refusal(identity, size)
+    if refusal is None:
+        return b""
+    talk.log.info("message refused", reason=refusal.code, size=size)
+    return replies.refused(refusal)
 
 
 async def rcpt(talk: Conversation, argument: str) -> None:

@@ -9,6 +9,7 @@ HTTP stand-ins share the class `StandIn` (see http.py there), the mail server is
 """
 
 from providers.tests.standins.brevo import BrevoStandIn
+from providers.tests.standins.graph import GraphStandIn
 from providers.tests.standins.http import Accepted, File, StandIn
 from providers.tests.standins.mailersend import MailerSendStandIn
 from providers.tests.standins.mailgun import MailgunStandIn
@@ -19,11 +20,13 @@ from providers.tests.standins.resend import ResendStandIn
 from providers.tests.standins.sendgrid import SendGridStandIn
 from providers.tests.standins.ses import SesStandIn
 from providers.tests.standins.smtp import SmtpSink
+from providers.tests.standins.sparkpost import SparkPostStandIn
 
 __all__ = [
     "Accepted",
     "BrevoStandIn",
     "File",
+    "GraphStandIn",
     "MailerSendStandIn",
     "MailgunStandIn",
     "MailjetStandIn",
@@ -33,5 +36,6 @@ __all__ = [
     "SendGridStandIn",
     "SesStandIn",
     "SmtpSink",
+    "SparkPostStandIn",
     "StandIn",
 ]

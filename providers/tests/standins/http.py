@@ -208,6 +208,12 @@ class StandIn:
         """Whether a request is counted and takes orders: not one for a token, which is nobody's message."""
         return True
 
+    def entered(self, request: Request) -> None:
+        """A request has arrived; `left` follows when its answer is written, or will never be."""
+
+    def left(self, request: Request) -> None:
+        """See `entered`."""
+
     def posted(self, request: Request) -> tuple[int, Any, dict[str, str]]:
         """A message was posted to one of `paths`."""
         if request.path not in self.paths:
@@ -320,6 +326,14 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         below = path.removeprefix(service.base_path)
         request = Request(self.command, below, dict(parse_qsl(query)), self.headers, body)
+        service.entered(request)
+        try:
+            self._answered(request, known=path.startswith(service.base_path))
+        finally:
+            service.left(request)
+
+    def _answered(self, request: Request, *, known: bool) -> None:
+        service = self.standin
         order = self._note(request)
         if service.delay:
             time.sleep(service.delay)
@@ -331,7 +345,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._cut()
         silent = "hang" in order or "reset" in order
         if not silent or order.get("take"):
-            result = self._judge(request, known=path.startswith(service.base_path))
+            result = self._judge(request, known=known)
             if not silent:
                 return self._answer(*result)
         if "hang" in order:
