@@ -6,7 +6,7 @@ Nothing is changed, sent or asked of a service: what is told is what the rows sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.utils import timezone
@@ -26,7 +26,8 @@ from providers.models import RoutingRule
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked about. `message` is the message itself where it is stored, so that providers can be asked what
-    they would do to it; `message_id` is "" for one that is made up. `headers` have lower-case names."""
+    they would do to it; `message_id` is "" for one that is made up. `headers` have lower-case names; without
+    `shows_headers` conditions look at them and nobody is told what they hold."""
 
     tenant: Tenant
     account: str
@@ -40,6 +41,7 @@ class Question:
     released: bool = False
     now: datetime = field(default_factory=timezone.now)
     message: OutboundMessage | None = None
+    shows_headers: bool = True
     notes: tuple[str, ...] = ()
 
 
@@ -75,7 +77,7 @@ class Explanation:
     notes: tuple[str, ...]
 
 
-def about(message: Message) -> Question:
+def about(message: Message, *, shows_headers: bool = True) -> Question:
     """The question for a stored message, as if it were to be sent to all its recipients now."""
     addresses = tuple(message.recipients.order_by("pk").values_list("address", flat=True))
     notes: tuple[str, ...] = ()
@@ -107,6 +109,7 @@ def about(message: Message) -> Question:
         message_id=str(message.pk),
         released=message.released,
         message=outbound,
+        shows_headers=shows_headers,
         notes=notes,
     )
 
@@ -147,7 +150,7 @@ def _route(
 ) -> RouteTold:
     facts = _facts(question, recipients[0])
     decides = routing.first_match(table.rules, facts, released=question.released)
-    told = tuple(_rule(rule, facts, decides, released=question.released) for rule in rules)
+    told = tuple(_rule(question, rule, facts, decides) for rule in rules)
     if decides is not None and decides.action != RoutingRule.Action.SEND:
         return RouteTold(recipients, told, decides, (), _ACTIONS[RoutingRule.Action(decides.action)], good=False)
     found = candidates.of_route(
@@ -166,8 +169,8 @@ _ACTIONS = {
 }
 
 
-def _rule(rule: RoutingRule, facts: conditions.Facts, decides: RoutingRule | None, *, released: bool) -> RuleTold:
-    checks = tuple(explain_condition(condition, facts) for condition in rule.conditions)
+def _rule(question: Question, rule: RoutingRule, facts: conditions.Facts, decides: RoutingRule | None) -> RuleTold:
+    checks = tuple(_check(question, condition, facts) for condition in rule.conditions)
     holds = all(check.holds for check in checks)
     chosen = decides is not None and rule.pk == decides.pk
     if not rule.enabled:
@@ -176,11 +179,17 @@ def _rule(rule: RoutingRule, facts: conditions.Facts, decides: RoutingRule | Non
         verdict = "matches and decides"
     elif not holds:
         verdict = "does not match"
-    elif released and rule.action == RoutingRule.Action.HOLD:
+    elif question.released and rule.action == RoutingRule.Action.HOLD:
         verdict = "matches, but a person has released the message"
     else:
         verdict = "matches too, but comes later"
     return RuleTold(rule, holds, chosen, verdict, checks)
+
+
+def _check(question: Question, condition: conditions.Condition, facts: conditions.Facts) -> Check:
+    check = explain_condition(condition, facts)
+    hidden = condition["field"] == "header" and not question.shows_headers
+    return replace(check, found="what it holds is for those who may see bodies") if hidden else check
 
 
 _STUCK = {

@@ -10,9 +10,10 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 
 from accounts import audit
-from accounts.tenancy import Area
+from accounts.tenancy import Area, Verb, permits
 from accounts.tenant_admin import VisibleRelatedFilter, client_ip, signed_in
 from delivery import control
 from delivery.event_admin import EventInline
@@ -73,6 +74,12 @@ class MessageAdmin(ReadOnlyAdmin):
             received = Recipient.objects.filter(address__in={term, term.lower()}).values("message_id")
             return queryset.filter(Q(pk__in=received) | Q(mail_from__in={term, term.lower()})), False
         return super().get_search_results(request, queryset, search_term)
+
+    def get_links(self, request: HttpRequest, obj: Message) -> list[tuple[str, str]]:
+        links = super().get_links(request, obj)
+        if permits(request.user, Area.PROVIDERS, Verb.READ):
+            links.append((f"{reverse('admin:providers_routingrule_explain')}?message={obj.pk}", "Explain routing"))
+        return links
 
     def get_buttons(self, request: HttpRequest, obj: Message) -> Sequence[str]:
         fits = {
