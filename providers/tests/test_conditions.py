@@ -8,7 +8,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from accounts.ids import uuid7
-from providers.conditions import Facts, holds, usernames, validate
+from providers.conditions import Facts, holds, known, usernames, validate
 
 FACTS = Facts(
     account="crm@acme",
@@ -249,3 +249,26 @@ def test_a_refusal_says_what_to_write(condition, text):
 def test_accounts_are_named_once():
     named = [{"field": "account", "values": ["a@acme", "b@acme"]}, {"field": "account", "values": ["a@acme"]}]
     assert usernames([*named, {"field": "size", "min": 1}]) == ["a@acme", "b@acme"]
+
+
+MINE, THEIRS = {"field": "account", "values": ["CRM@acme"]}, {"field": "account", "values": ["erp@acme"]}
+SMALL, ANY = {"field": "size", "max": 1000}, {"field": "recipient", "values": ["*"]}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([], True),
+        ([MINE], True),
+        ([THEIRS], False),
+        ([SMALL], False),
+        ([MINE, ANY], None),
+        ([ANY, THEIRS], False),
+        ([{"field": "size", "min": 1000, "max": 9000}, MINE], True),
+    ],
+)
+def test_account_and_size_alone_may_tell(conditions, expected):
+    """PRV-8: looked at before there is a message."""
+    assert known(conditions, "crm@acme", 5000) is expected
+    if expected is not None:
+        assert holds(conditions, FACTS) is expected
