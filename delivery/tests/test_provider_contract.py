@@ -18,7 +18,8 @@ CORPORA = Path(__file__).resolve().parents[3] / "shared" / "corpora"
 RECIPIENT = "someone@globex.test"
 EXPECTED = {
     # What a strict service refuses in real mail, and what we then say.
-    "attachment_refused",  # Brevo knows few extensions, Postmark forbids some
+    "too_short",  # Scaleway wants ten characters
+    "attachment_refused",  # Brevo and Scaleway know few extensions, Postmark forbids some
     "smtputf8_required",  # an author whose local part is not ASCII
     "bad_domain",
     "bad_address",
@@ -75,7 +76,7 @@ def test_real_messages_pass_every_structured_service(type_, tmp_path, monkeypatc
         if failure.code not in EXPECTED and all(valid_address(box.address) for box in authors[name])
     }
     assert unexpected == {}
-    others = [name for name, failure in refused.items() if failure.code != "attachment_refused"]
+    others = [name for name, failure in refused.items() if failure.code not in {"attachment_refused", "too_short"}]
     assert len(others) < 0.02 * len(authors)
 
 
@@ -139,7 +140,7 @@ def test_the_envelope_decides_whatever_the_headers_say(type_, tmp_path, monkeypa
         for _ in range(40):
             to, cc, envelope = (pick.sample(ADDRESSES, pick.randint(low, 4)) for low in (0, 0, 1))
             to_field = f"Team: {', '.join(to)};" if pick.random() < 0.3 else ", ".join(to)
-            raw = f"From: x@acme.test\r\nTo: {to_field}\r\nCc: {', '.join(cc)}\r\n\r\nhi\r\n".encode()
+            raw = f"From: x@acme.test\r\nTo: {to_field}\r\nCc: {', '.join(cc)}\r\n\r\nHello there\r\n".encode()
             whole = outbound(raw, envelope)
             before = len(rig.mails())
             for group in backend.split(whole):

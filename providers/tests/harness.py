@@ -32,6 +32,9 @@ SERVICES: dict[str, type[StandIn]] = {
         standins.MailerSendStandIn,
         standins.MandrillStandIn,
         standins.GraphStandIn,
+        standins.PostalStandIn,
+        standins.ScalewayStandIn,
+        standins.MailtrapStandIn,
     )
 } | {"mailgun structured": standins.MailgunStandIn, "ses simple": standins.SesStandIn}
 """Services with an HTTP API that write the message anew."""

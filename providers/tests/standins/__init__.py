@@ -14,9 +14,12 @@ from providers.tests.standins.http import Accepted, File, StandIn
 from providers.tests.standins.mailersend import MailerSendStandIn
 from providers.tests.standins.mailgun import MailgunStandIn
 from providers.tests.standins.mailjet import MailjetStandIn
+from providers.tests.standins.mailtrap import MailtrapStandIn
 from providers.tests.standins.mandrill import MandrillStandIn
+from providers.tests.standins.postal import PostalStandIn
 from providers.tests.standins.postmark import PostmarkStandIn
 from providers.tests.standins.resend import ResendStandIn
+from providers.tests.standins.scaleway import ScalewayStandIn
 from providers.tests.standins.sendgrid import SendGridStandIn
 from providers.tests.standins.ses import SesStandIn
 from providers.tests.standins.smtp import SmtpSink
@@ -30,9 +33,12 @@ __all__ = [
     "MailerSendStandIn",
     "MailgunStandIn",
     "MailjetStandIn",
+    "MailtrapStandIn",
     "MandrillStandIn",
+    "PostalStandIn",
     "PostmarkStandIn",
     "ResendStandIn",
+    "ScalewayStandIn",
     "SendGridStandIn",
     "SesStandIn",
     "SmtpSink",
