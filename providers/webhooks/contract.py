@@ -52,8 +52,7 @@ class ProviderEvent:
         return self.ids[0] if self.ids else ""
 
     def as_json(self) -> dict[str, Any]:
-        plain = {"type": self.type.value, "ids": list(self.ids), "occurred_at": self.occurred_at.isoformat()}
-        return asdict(self) | plain
+        return {**asdict(self), "type": self.type.value, "occurred_at": self.occurred_at.isoformat()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ProviderEvent:
