@@ -138,7 +138,6 @@ def _rows(submission: Submission, account: Account, headers: policy.Headers) -> 
         recipient_count=len(addresses),
         has_attachments=headers.has_attachments,
         smtputf8=submission.smtputf8,
-        store_key=store.key_for(submission.message_id),
         client_ip=submission.client_ip,
         session_id=submission.session_id,
         accepted_at=now,
@@ -156,6 +155,9 @@ def _spelling(address: str) -> str:
 
 
 def _store(admitted: Sequence[Admitted], answers: dict[int, Answer]) -> list[Admitted]:
+    keys = store.keys_for([(one.message.pk, one.submission.body.size) for one in admitted])
+    for one, key in zip(admitted, keys, strict=True):
+        one.message.store_key = key
     outcomes = store.put_many([(one.message.store_key, one.submission.body) for one in admitted])
     stored = []
     for one, problem in zip(admitted, outcomes, strict=True):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
@@ -15,6 +17,7 @@ from typing import Any, BinaryIO
 from django.core.files.storage import FileSystemStorage
 from django.utils.deconstruct import deconstructible
 
+from delivery import packs
 from delivery.draft import UNKNOWN_SIZE, Draft
 from delivery.submission import Body
 
@@ -48,6 +51,8 @@ class DurableFileSystemStorage(FileSystemStorage):
     lasts half as long. So a crash of the machine may leave a name with octets missing, but never one whose writing was
     acknowledged; a crash of the process leaves none.
 
+    Small bodies that are stored together share a file (`packs`).
+
     A process that dies leaves at most files in `.incoming`, which no method lists; those of more than an hour ago are
     removed by the next process at its first write, and by `tidy`. Directories are made 0700, files 0600.
     """
@@ -66,6 +71,10 @@ class DurableFileSystemStorage(FileSystemStorage):
         now = os.statvfs(self.location)
         return now.f_bavail * now.f_frsize, now.f_bavail / (now.f_blocks or 1)
 
+    def keys_for(self, messages: Sequence[tuple[uuid.UUID, int]]) -> list[str]:
+        """Keys under which these messages (id and size) are stored together."""
+        return packs.keys_for(messages)
+
     def save_many(self, items: Sequence[tuple[str, Body]]) -> list[Exception | None]:
         """Write bodies under their keys, in one round of fsync for all; None for each that is durable.
 
@@ -75,10 +84,24 @@ class DurableFileSystemStorage(FileSystemStorage):
             self._make_ready()
         except OSError as error:
             return [error] * len(items)
-        drafts = [Draft(self, key, body) for key, body in items]
+        alone = {key: Draft(self, key, body) for key, body in items if packs.split(key) is None}
+        together: dict[str, list[tuple[int, Body]]] = {}
+        for key, body in items:
+            if place := packs.split(key):
+                together.setdefault(place[0], []).append((place[1], body))
+        shared = {file: packs.PackBody(members) for file, members in together.items()}
+        packed = {file: Draft(self, file, body) for file, body in shared.items() if not body.empty}
+        drafts = [*alone.values(), *packed.values()]
         self._write_and_sync(drafts)
         self._sync_directories(drafts)
-        return [draft.error for draft in drafts]
+
+        def outcome(key: str) -> Exception | None:
+            place = packs.split(key)
+            if place is None:
+                return alone[key].error
+            return shared[place[0]].errors.get(place[1]) or packed[place[0]].error
+
+        return [outcome(key) for key, _ in items]
 
     def _save(self, name: str, content: Any) -> str:
         [error] = self.save_many([(name, _Content(content))])
@@ -92,7 +115,15 @@ class DurableFileSystemStorage(FileSystemStorage):
             return stream.read()
 
     def open_stream(self, key: str) -> BinaryIO:
+        if place := packs.split(key):
+            return io.BytesIO(packs.read(self.path(place[0]), place[1]))
         return open(self.path(key), "rb")
+
+    def delete(self, name: str) -> None:
+        if place := packs.split(name):
+            packs.delete(self.path(place[0]), place[1])
+        else:
+            super().delete(name)
 
     def pages(self, older_than: datetime | None = None) -> Iterator[list[str]]:
         """Keys, a directory at a time; `older_than` leaves out what was written since."""
@@ -167,14 +198,17 @@ class DurableFileSystemStorage(FileSystemStorage):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below.append(name)
-            elif limit is None:
-                keys.append(name)
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    info = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(info.st_mode) and info.st_mtime < limit:
-                        keys.append(name)
+            elif limit is None or _older(entry, limit):
+                keys += self._keys_of(name)
         return sorted(keys), sorted(below, reverse=True)
+
+    def _keys_of(self, name: str) -> list[str]:
+        if not name.endswith(packs.SUFFIX):
+            return [name]
+        try:
+            return [f"{name}/{number}" for number in packs.numbers(self.path(name))]
+        except packs.NoPack:
+            return [name]  # cut off by a crash of the machine: listed, so that somebody can look at it or delete it
 
     def _write_and_sync(self, drafts: list[Draft]) -> None:
         """Large bodies are synced while the next is written, small ones together when all are: a sync that begins
@@ -212,6 +246,13 @@ class DurableFileSystemStorage(FileSystemStorage):
     def _forget_threads(self) -> None:
         self._sync_pool = None
         self._lock = threading.Lock()
+
+
+def _older(entry: os.DirEntry[str], limit: float) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        info = entry.stat(follow_symlinks=False)
+        return stat.S_ISREG(info.st_mode) and info.st_mtime < limit
+    return False
 
 
 class _Content:

@@ -20,6 +20,7 @@ from django.conf import settings
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import storages
 
+from delivery import packs
 from delivery.draft import UNKNOWN_SIZE
 from delivery.exceptions import BodyNotFound, StoreUnavailable
 from delivery.submission import Body
@@ -34,6 +35,7 @@ CONCURRENT_OPERATIONS = 32
 class MessageStorage(Protocol):
     """A Django storage fit for messages. Absent keys raise FileNotFoundError; deleting one does nothing."""
 
+    def keys_for(self, messages: Sequence[tuple[uuid.UUID, int]]) -> list[str]: ...
     def save_many(self, items: Sequence[tuple[str, Body]]) -> list[Exception | None]: ...
     def open_stream(self, key: str) -> BinaryIO: ...
     def read_bytes(self, key: str) -> bytes: ...
@@ -43,8 +45,13 @@ class MessageStorage(Protocol):
 
 
 def key_for(message_id: uuid.UUID) -> str:
-    """Where a message's body lies. The directory is about 65 s of time (the first 32 bits of a UUIDv7, RFC 9562)."""
-    return f"{message_id.hex[:8]}/{message_id}.eml"
+    """Where the body of a message that is stored by itself lies."""
+    return packs.key_for(message_id)
+
+
+def keys_for(messages: Sequence[tuple[uuid.UUID, int]]) -> list[str]:
+    """Where the bodies of messages (id and size in octets) that are given to one `put_many` will lie."""
+    return _storage().keys_for(messages)
 
 
 def put_many(items: Sequence[tuple[str, Body]]) -> list[Exception | None]:

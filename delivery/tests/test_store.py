@@ -33,6 +33,11 @@ class Bytes:
         return self.content
 
 
+class Broken(Bytes):
+    def open(self):
+        raise FileNotFoundError("spool file is gone")
+
+
 class Generated:
     """A body that exists nowhere as a whole."""
 
@@ -150,6 +155,36 @@ class TestContract:
         assert store.put_many(items) == [None] * 40
         assert [store.read(key) for key, _ in items] == [body.content for _, body in items]
 
+    def test_messages_accepted_together_are_stored_and_forgotten_one_by_one(self):
+        messages = {uuid7(): b"body %d" % n for n in range(5)} | {uuid7(): bytes(100_000), uuid7(): b""}
+        keys = store.keys_for([(id_, len(content)) for id_, content in messages.items()])
+        contents = dict(zip(keys, messages.values(), strict=True))
+        assert len(contents) == 7
+        assert store.put_many([(key, Bytes(content)) for key, content in contents.items()]) == [None] * 7
+        assert store.put_many([(key, Bytes(content)) for key, content in contents.items()]) == [None] * 7
+        assert {key: store.read(key) for key in keys} == contents
+        with store.open(keys[1]) as stream:
+            assert stream.read() == b"body 1"
+        gone, left = keys[1::2], keys[::2]
+        for key in (*gone, *gone):
+            store.delete(key)
+            with pytest.raises(BodyNotFound):
+                store.read(key)
+        assert {key: store.read(key) for key in left} == {key: contents[key] for key in left}
+        assert set(store.iterate()) == set(left)
+        for key in left:
+            store.delete(key)
+        assert list(store.iterate()) == []
+
+    def test_a_body_that_cannot_be_read_harms_none_of_those_accepted_with_it(self):
+        ids = [uuid7() for _ in range(4)]
+        keys = store.keys_for([(id_, 4) for id_ in ids])
+        bodies = [Bytes(b"good"), Bytes(b"bad", size=4), Broken(b"x"), Bytes(b"fine")]
+        outcomes = store.put_many(list(zip(keys, bodies, strict=True)))
+        assert [isinstance(outcome, StoreUnavailable) for outcome in outcomes] == [False, True, True, False]
+        assert set(store.iterate()) == {keys[0], keys[3]}
+        assert (store.read(keys[0]), store.read(keys[3])) == (b"good", b"fine")
+
     def test_no_items_are_no_work(self):
         assert store.put_many([]) == []
 
@@ -194,10 +229,6 @@ class TestContract:
         assert list(store.iterate()) == [other]
 
     def test_a_body_that_cannot_be_read_is_not_stored_and_harms_no_other(self, key):
-        class Broken(Bytes):
-            def open(self):
-                raise FileNotFoundError("spool file is gone")
-
         other = store.key_for(uuid7())
         broken, whole = store.put_many([(key, Broken(b"x")), (other, Bytes(b"whole"))])
         assert isinstance(broken, StoreUnavailable)

@@ -10,16 +10,18 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from django.conf import settings as django_settings
+from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
 from accounts.ids import uuid7
 from delivery import storage, store
-from delivery.exceptions import StoreUnavailable
+from delivery.exceptions import BodyNotFound, StoreUnavailable
 from delivery.tests.test_store import Bytes
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -254,7 +256,8 @@ class Bytes:
     def open(self):
         return io.BytesIO(self.octet * self.size)
 while True:
-    items = [(store.key_for(uuid7()), Bytes(bytes([n]))) for n in range(20)]
+    keys = [store.key_for(uuid7()) for _ in range(10)] + store.keys_for([(uuid7(), 1) for _ in range(10)])
+    items = [(key, Bytes(bytes([n]))) for n, key in enumerate(keys)]
     results = store.put_many(items)
     assert results == [None] * 20, results
     for key, _ in items:
@@ -286,3 +289,68 @@ def test_a_writer_killed_at_any_moment_leaves_no_half_body_under_its_name(place)
         body = store.read(key)
         assert len(body) == 300_000
         assert set(body) == {body[0]}
+
+
+def packed(place, count=6):
+    keys = store.keys_for([(uuid7(), 4000) for _ in range(count)])
+    assert store.put_many([(key, Bytes(bytes([n]) * 4000)) for n, key in enumerate(keys)]) == [None] * count
+    return keys
+
+
+class TestPacks:
+    def test_small_bodies_share_one_file_and_one_sync(self, place, monkeypatch):
+        packed(place)
+        synced = []
+        real = os.fsync
+        monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
+        keys = packed(place, 40)
+        assert len(list(place.glob("*/*.pack"))) == 2
+        assert sorted(Path(path).suffix for path in synced if Path(path).is_file()) == [".pack"]
+        assert len({key.rpartition("/")[0] for key in keys}) == 1
+
+    def test_only_the_last_one_deleted_takes_the_file_along(self, place):
+        keys = packed(place)
+        [file] = place.glob("*/*.pack")
+        before = file.stat()
+        for key in keys[:-1]:
+            store.delete(key)
+        after = file.stat()
+        assert after.st_mtime_ns == before.st_mtime_ns
+        assert bytes([0]) * 3000 in file.read_bytes()
+        assert store.read(keys[-1]) == bytes([5]) * 4000
+        store.delete(keys[-1])
+        assert not file.exists()
+
+    def test_a_deleted_body_leaves_no_octet_on_the_disk(self, place):
+        keys = store.keys_for([(uuid7(), 10), (uuid7(), 10)])
+        store.put_many([(keys[0], Bytes(b"a secret 1")), (keys[1], Bytes(b"a secret 2"))])
+        [file] = place.glob("*/*.pack")
+        store.delete(keys[0])
+        assert b"secret 1" not in file.read_bytes()
+        assert store.read(keys[1]) == b"a secret 2"
+
+    def test_threads_that_delete_all_leave_no_file(self, place):
+        for _ in range(20):
+            keys = packed(place, 4)
+            with ThreadPoolExecutor(4) as threads:
+                list(threads.map(store.delete, keys))
+            assert list(place.glob("*/*.pack")) == []
+
+    @pytest.mark.parametrize(
+        "octets", [b"", b"SMTPPACK", b"no pack at all, but long enough", b"SMTPPACK\0\0\0\x09short"]
+    )
+    def test_a_damaged_file_is_our_failure_and_no_missing_body(self, place, octets):
+        keys = packed(place)
+        [file] = place.glob("*/*.pack")
+        file.write_bytes(octets)
+        with pytest.raises(StoreUnavailable):
+            store.read(keys[0])
+        [name] = store.iterate()
+        store.delete(name)
+        assert list(store.iterate()) == []
+
+    @pytest.mark.parametrize("number", ["6", "99999999999999999999", "-1", "x", "\u0663"])
+    def test_a_number_nobody_gave_out_is_no_body(self, place, number):
+        [file] = {key.rpartition("/")[0] for key in packed(place)}
+        with pytest.raises((BodyNotFound, SuspiciousFileOperation, StoreUnavailable)):
+            store.read(f"{file}/{number}")
