@@ -154,7 +154,10 @@ def _count(fd: int) -> int:
 
 def _states(fd: int) -> bytes:
     count = _count(fd)
-    return os.pread(fd, count, _HEAD.size + count * _ENTRY.size)
+    states = os.pread(fd, count, _HEAD.size + count * _ENTRY.size)
+    if len(states) < count:
+        raise NoPack("the pack's table is cut off")
+    return states
 
 
 def _entry(fd: int, number: int) -> tuple[int, int, bool]:
