@@ -6,19 +6,17 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from accounts.ids import uuid7
 from delivery import rows
 from delivery.models import Event, EventType, Message
+
+_event = rows.Blank(Event, "id", "tenant_id", "message_id", "type", "data", "occurred_at")
 
 
 def about(message: Message, type_: EventType, when: datetime, **data: Any) -> Event:
     """An event not yet written; `data` is what its readers need beyond the message itself, never a body."""
-    return Event(
-        tenant_id=message.tenant_id,
-        message_id=message.pk,
-        type=type_,
-        occurred_at=when,
-        data={key: value for key, value in data.items() if value not in (None, "", [], {})},
-    )
+    told = {key: value for key, value in data.items() if value not in (None, "", [], {})}
+    return _event(uuid7(), message.tenant_id, message.pk, type_, told, when)
 
 
 def record(events: Iterable[Event]) -> None:

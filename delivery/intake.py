@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
+from accounts.ids import uuid7
 from accounts.models import Account
 from delivery import events, policy, queue, quotas, rows, sizes, store
 from delivery.admitted import Admitted
@@ -34,6 +35,30 @@ ACCOUNT_SECONDS = 1.0
 MOST_ACCOUNTS = 10_000
 
 _known_accounts: dict[uuid.UUID, tuple[Account, float]] = {}
+
+
+_message = rows.Blank(
+    Message,
+    "id",
+    "tenant_id",
+    "account_id",
+    "status",
+    "source",
+    "mail_from",
+    "header_from",
+    "subject",
+    "message_id_header",
+    "size",
+    "recipient_count",
+    "has_attachments",
+    "smtputf8",
+    "client_ip",
+    "session_id",
+    "accepted_at",
+    "scheduled_at",
+    "next_attempt_at",
+)
+_recipient = rows.Blank(Recipient, "id", "message_id", "address", "updated_at")
 
 
 def accept(submissions: Sequence[Submission], *, within: float | None = None) -> list[Answer]:
@@ -124,27 +149,27 @@ def _rows(submission: Submission, account: Account, headers: policy.Headers) -> 
     now = timezone.now()
     addresses = list(dict.fromkeys(_spelling(address) for address in submission.recipients))
     scheduled = submission.scheduled_at is not None and submission.scheduled_at > now
-    message = Message(
-        id=submission.message_id,
-        tenant_id=account.tenant_id,
-        account_id=account.pk,
-        status=MessageStatus.SCHEDULED if scheduled else MessageStatus.QUEUED,
-        source=submission.source,
-        mail_from=submission.mail_from,
-        header_from=headers.originators.from_[0][:320],
-        subject=headers.subject,
-        message_id_header=headers.message_id,
-        size=submission.body.size,
-        recipient_count=len(addresses),
-        has_attachments=headers.has_attachments,
-        smtputf8=submission.smtputf8,
-        client_ip=submission.client_ip,
-        session_id=submission.session_id,
-        accepted_at=now,
-        scheduled_at=submission.scheduled_at,
-        next_attempt_at=submission.scheduled_at if scheduled else now + FIRST_LOOK,
+    message = _message(
+        submission.message_id,
+        account.tenant_id,
+        account.pk,
+        MessageStatus.SCHEDULED if scheduled else MessageStatus.QUEUED,
+        submission.source,
+        submission.mail_from,
+        headers.originators.from_[0][:320],
+        headers.subject,
+        headers.message_id,
+        submission.body.size,
+        len(addresses),
+        headers.has_attachments,
+        submission.smtputf8,
+        submission.client_ip,
+        submission.session_id,
+        now,
+        submission.scheduled_at,
+        submission.scheduled_at if scheduled else now + FIRST_LOOK,
     )
-    recipients = [Recipient(message_id=message.pk, address=address, updated_at=now) for address in addresses]
+    recipients = [_recipient(uuid7(), message.pk, address, now) for address in addresses]
     return Admitted(submission, account, message, recipients)
 
 

@@ -79,10 +79,11 @@ def check_header_senders(headers: Headers, identity: Identity) -> None:
 
 def read_headers(submission: Submission) -> Headers:
     """The few headers that acceptance needs; never raises, whatever the message looks like."""
-    block = submission.body.header_block()
+    raw = submission.body.header_block()
+    block = mime.read_header(raw)
     values = mime.first_values(block, ("subject", "message-id", "content-type"))
     return Headers(
-        originators=mime.originators(block),
+        originators=mime.originators(raw, block),
         subject=_fit(values["subject"], 500),
         message_id=_fit(values["message-id"], 500),
         has_attachments=mime.is_multipart(values["content-type"]),

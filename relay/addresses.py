@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 import idna
@@ -64,6 +65,7 @@ def check_mailbox(address: str) -> None:
         _check_domain(domain)
 
 
+@lru_cache(maxsize=4096)  # mail goes to the same domains again and again
 def _check_domain(domain: str) -> None:
     if not domain.isascii():
         try:

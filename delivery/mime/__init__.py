@@ -14,6 +14,7 @@ from delivery.mime.headers import (
     header_values,
     is_multipart,
     looks_multipart,
+    read_header,
     received_count,
 )
 from delivery.mime.kinds import special_kind
@@ -34,6 +35,7 @@ __all__ = [
     "looks_multipart",
     "originators",
     "parse",
+    "read_header",
     "received_count",
     "received_line",
     "special_kind",

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from delivery.mime import parameters
-from delivery.mime.fields import read_fields, skip_blank_lines
+from delivery.mime.fields import HeaderBlock, read_fields, skip_blank_lines
 from delivery.mime.words import decode_words, to_text
 
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
@@ -31,14 +32,19 @@ def header_values(raw: bytes, name: str) -> list[str]:
     return [decode_words(to_text(f.value)) for f in block.fields if f.key == key]
 
 
-def first_values(raw: bytes, names: Iterable[str]) -> dict[str, str]:
-    """The decoded value of the first top-level field of each of `names` (lower case), "" where there is none.
+def read_header(raw: bytes) -> HeaderBlock:
+    """The fields of a message or of its header block, for several questions. Never raises."""
+    return read_fields(raw, skip_blank_lines(raw))
+
+
+def first_values(block: HeaderBlock, names: Iterable[str]) -> dict[str, str]:
+    """The decoded value of the first field of each of `names` (lower case), "" where there is none.
 
     One pass over the block for all of them; never raises.
     """
     wanted = dict.fromkeys(names, "")
     open_ = {name.encode(): name for name in wanted}
-    for field in read_fields(raw, skip_blank_lines(raw)).fields:
+    for field in block.fields:
         name = open_.pop(field.key, None)
         if name is not None:
             wanted[name] = decode_words(to_text(field.value))
@@ -64,9 +70,10 @@ def looks_multipart(raw: bytes) -> bool:
 
     False for text and for text beside HTML, True for every other type.
     """
-    return is_multipart(first_values(raw, ["content-type"])["content-type"])
+    return is_multipart(first_values(read_header(raw), ["content-type"])["content-type"])
 
 
+@lru_cache(maxsize=1024)
 def is_multipart(content_type: str) -> bool:
     """The same from the value of that field."""
     kind = parameters.parse(content_type)[0] if content_type else ""

@@ -7,14 +7,17 @@ address to somebody else, so every address that any reader may take counts.
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 from delivery.mime.addresses import addresses, looks_like_addresses, tokens
-from delivery.mime.fields import Field, read_fields, skip_blank_lines
+from delivery.mime.fields import HeaderBlock, read_fields, skip_blank_lines
 from delivery.mime.limits import MAX_ORIGINATOR_BYTES
 from delivery.mime.words import decode_words, encoded_words, to_text
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LONE_CR = re.compile(rb"\r(?!\n)")
+REMEMBERED = 500
+"""Octets of the longest field that is remembered."""
 _AT = ("special", "@")
 _MISLEADING = frozenset("@<>,;")
 _DELIMITERS = frozenset('<>,;:"()')
@@ -33,9 +36,13 @@ class Originators:
     doubts: tuple[str, ...] = ()
 
 
-def originators(raw: bytes) -> Originators:
-    """Read From and Sender of a message or of its header block. Never raises, linear."""
-    block = read_fields(raw, skip_blank_lines(raw), wide=True)
+def originators(raw: bytes, block: HeaderBlock | None = None) -> Originators:
+    """Read From and Sender of a message or of its header block. Never raises, linear.
+
+    `block` is what `read_header` found in `raw`, for who has it already.
+    """
+    if block is None or block.garbage or block.truncated:
+        block = read_fields(raw, skip_blank_lines(raw), wide=True)
     doubts: dict[str, None] = {}
     if block.truncated:
         doubts["the header is too large"] = None
@@ -45,18 +52,29 @@ def originators(raw: bytes) -> Originators:
         doubts["From and Sender are too large"] = None
         named = []
     for field in named:
-        found[field.key].update(_candidates(field, doubts))
+        read = _read if len(field.value) <= REMEMBERED else _read.__wrapped__
+        addresses_, doubts_ = read(field.key, field.value)
+        found[field.key].update(addresses_)
+        doubts.update(doubts_)
     if _LONE_CR.search(raw, 0, block.body):
         doubts["a lone CR in the header"] = None
     return Originators(tuple(found[b"from"]), tuple(found[b"sender"]), tuple(doubts))
 
 
-def _candidates(field: Field, doubts: dict[str, None]) -> dict[str, None]:
+@lru_cache(maxsize=4096)
+def _read(key: bytes, value: bytes) -> tuple[dict[str, None], dict[str, None]]:
+    """Every address a field may be read as, and what cannot be told. Applications write the same From again and
+    again, so that it is remembered."""
+    doubts: dict[str, None] = {}
+    return _candidates(key, value, doubts), doubts
+
+
+def _candidates(key: bytes, value: bytes, doubts: dict[str, None]) -> dict[str, None]:
     """Every address this field may be read as; what cannot be told is added to `doubts`."""
-    name = field.key.decode("ascii").capitalize()
-    if _CONTROL.search(field.value):
+    name = key.decode("ascii").capitalize()
+    if _CONTROL.search(value):
         doubts[f"control characters in {name}"] = None
-    text = to_text(field.value)
+    text = to_text(value)
     found = dict.fromkeys(m.address for m in addresses(text))
     plain: list[str] = []
     for kind, token in tokens(text):

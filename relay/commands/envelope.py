@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from accounts.credentials import Identity
 from relay import addresses, parameters, replies
@@ -87,6 +88,7 @@ class _Refused(Exception):
         self.reply = reply
 
 
+@lru_cache(maxsize=1024)  # an application sends as the same few senders; what it may not say raises and is not kept
 def _mail_argument(argument: str) -> tuple[str, parameters.MailParameters]:
     match = _FROM.match(argument)
     if match is None:
