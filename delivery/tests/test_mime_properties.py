@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from delivery.mime import addresses, header_block, header_values, originators, parse, received_count, strip_headers
+from delivery.mime import (
+    addresses,
+    header_block,
+    header_values,
+    originators,
+    parse,
+    read_header,
+    received_count,
+    strip_headers,
+)
 from delivery.tests.mime_samples import FILES, needs_corpus
 from providers.base import Content
 
@@ -129,6 +138,7 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=40).map(b"".join))
 def test_anything_made_of_mail_is_read(raw):
     check(parse(raw), raw)
+    assert originators(raw, read_header(raw)) == originators(raw)
 
 
 @settings(max_examples=200, deadline=None)
@@ -137,7 +147,7 @@ def test_any_octets_are_read(raw):
     check(parse(raw), raw)
     assert strip_headers(raw, ()) is raw
     header_values(raw, "subject")
-    originators(raw)
+    assert originators(raw, read_header(raw)) == originators(raw)
     received_count(raw)
     assert raw.find(header_block(raw)) >= 0
 
