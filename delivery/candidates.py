@@ -9,9 +9,10 @@ from itertools import groupby
 
 from django.utils import timezone
 
+from accounts import shared_state
 from accounts.models import Tenant
 from delivery import fidelity, routing
-from providers import connections
+from providers import connections, limits
 from providers.base import Backend, OutboundMessage
 from providers.exceptions import Misconfigured, TooLarge
 from providers.models import Provider, RoutingRule, RoutingTarget
@@ -147,7 +148,17 @@ def _candidate(tenant: Tenant, option: Option, sent: Sent) -> Candidate:
         over = until <= timezone.now()
         when = "the next message probes it" if over else f"until {until:%Y-%m-%d %H:%M:%S} UTC"
         return Candidate(option, Level.FREE if over else Level.WAITS, f"unhealthy, {when}", verdict, rank)
-    return Candidate(option, Level.FREE, "", verdict, rank)
+    return Candidate(option, Level.FREE, _limited(provider), verdict, rank)
+
+
+def _limited(provider: Provider) -> str:
+    """What its limits are doing at this moment; "" when nothing, or when nobody knows."""
+    try:
+        now = limits.usage(provider)
+    except shared_state.Unavailable:
+        return ""
+    wait = max(now.blocked_for, now.waiting_for)
+    return f"limited: the next call in about {wait:,.0f} s" if wait >= 1 else ""
 
 
 def _verdict(provider: Provider, sent: Sent) -> tuple[int, str, bool]:

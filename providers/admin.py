@@ -20,6 +20,7 @@ from providers.exceptions import Misconfigured
 from providers.forms import RoutingRuleForm, RoutingTargetForm, RoutingTargets, provider_form, setting_names
 from providers.models import Provider, RoutingRule, RoutingTarget
 from providers.trial_admin import TrialPage
+from providers.webhooks import page
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -49,13 +50,17 @@ class ProviderAdmin(TrialPage, TenantModelAdmin):
     list_display = ("name", "type", "enabled", "default_rank", "health")
     list_filter = (TypeFilter, "enabled")
     search_fields = ("name",)
-    readonly_fields = ("type", "health", "settings_told", "created_at", "updated_at")
+    readonly_fields = ("type", "health", "settings_told", "webhook", "created_at", "updated_at")
 
     @admin.display(description="health")
     def health(self, provider: Provider) -> str:
         if provider.unhealthy_until and provider.unhealthy_until > timezone.now():
             return f"unhealthy: {provider.unhealthy_reason}"
         return "healthy"
+
+    @admin.display(description="address")
+    def webhook(self, provider: Provider) -> str:
+        return page.told(provider)
 
     @admin.display(description="settings")
     def settings_told(self, provider: Provider) -> str:
@@ -113,6 +118,7 @@ class ProviderAdmin(TrialPage, TenantModelAdmin):
             (None, {"fields": about}),
             ("Settings", {"fields": settings}),
             ("When it is used", {"fields": ["default_rank", "retry_schedule"]}),
+            *([] if obj is None or not page.has_webhook(obj.type) else [("Webhook", {"fields": ["webhook"]})]),
             *told,
         ]
 

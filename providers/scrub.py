@@ -15,6 +15,7 @@ _CREDENTIALS = re.compile(
     r"|\bre_\w{10,}"  # Resend keys
     r"|\bxkeysib-[\w-]+"  # Brevo keys
     r"|\bmlsn\.\w+"  # MailerSend tokens
+    r"|\bkey-[0-9a-f]{32}\b"  # Mailgun keys
 )
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
 

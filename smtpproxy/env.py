@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -170,6 +171,19 @@ class Env:
         if value.partition("://")[0] not in allowed:
             raise ImproperlyConfigured(f"{name} must begin with {' or '.join(f'{each}://' for each in allowed)}.")
         return value
+
+    def origin(self, name: Text, default: Text) -> Text:
+        """Scheme, host and perhaps a port and a path, without a slash at the end: what other addresses begin with."""
+
+        def parse(raw: Text) -> Text:
+            parts = urlsplit(raw)
+            whole = parts.scheme in {"http", "https"} and parts.hostname
+            if not whole or parts.query or parts.fragment or "@" in raw:
+                raise ValueError(raw)
+            _ = parts.port  # raises for one that is none
+            return raw.rstrip("/")
+
+        return self._read(name, default, parse, "an address such as https://mail.example.com")
 
     def database(self, name: Text, default: Text) -> dict[Text, Any]:
         """A Django database entry from a URL; only `sqlite` and `postgres` are known."""

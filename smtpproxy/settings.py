@@ -33,6 +33,7 @@ WEB_HOST = env.str("WEB_HOST", "127.0.0.1")
 WEB_PORT = env.int("WEB_PORT", 8000, low=1, high=65535)
 WEB_WORKERS = env.int("WEB_WORKERS", 2, low=1, high=64)
 WEB_THREADS = env.int("WEB_THREADS", 4, low=1, high=64)
+WEB_PUBLIC_URL = env.origin("WEB_PUBLIC_URL", "")  # how others reach the web; empty: as they say they do
 WEB_HTTPS = env.bool("WEB_HTTPS", False)  # behind a proxy that speaks TLS and sets X-Forwarded-Proto
 if WEB_HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

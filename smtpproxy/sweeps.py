@@ -11,7 +11,7 @@ from django.db import DatabaseError, InterfaceError, close_old_connections
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from delivery import sweeper
+from delivery import callbacks, sweeper
 
 log = structlog.get_logger(__name__)
 
@@ -22,10 +22,14 @@ TIMEOUT = 2.0  # seconds to wait for the shared store
 
 
 def sweep() -> None:
-    """Ring for everything due and note that it was done. Never raises: whatever failed is done by the next sweep."""
+    """Ring for everything due, apply events that came before their message was recorded, and note that it was done.
+
+    Never raises: whatever failed is done by the next sweep.
+    """
     try:
         close_old_connections()
         sweeper.ring_due()
+        callbacks.apply_early()
         with _store() as store:
             store.set(NOTE, time.time())
     except (DatabaseError, InterfaceError, redis.RedisError, OSError) as error:

@@ -15,7 +15,9 @@ from delivery.explain import Question
 from delivery.tests.factories import MessageFactory, SuppressionFactory
 from delivery.tests.mail import accepted, raw_message
 from delivery.tests.test_fidelity import BROKEN, LOSSLESS, LOSSY, SIGNED, set_lossless
+from providers import connections, limits
 from providers.backends.memory import MemoryBackend
+from providers.exceptions import TemporaryFailure
 from providers.models import Provider
 from providers.tests.factories import ProviderFactory, RoutingRuleFactory, RoutingTargetFactory
 from providers.tests.standins import SendGridStandIn
@@ -183,6 +185,17 @@ class TestCandidates:
         assert "host: required" in route.candidates[0].problem
         assert route.outcome.startswith("Waits")
         assert Provider.objects.get().unhealthy_until is None
+
+    def test_one_that_must_slow_down_says_when_the_next_call_may_begin(self, acme, settings):
+        """PRV-9."""
+        provider = ProviderFactory(tenant=acme, name="slow")
+        asked = TemporaryFailure("Too many requests", code="throttled", status_code=429, retry_after=90)
+        limits.throttled(provider, connections.backend_for(provider), asked, tenant_id=acme.pk, age=0.0)
+        route = only(ask(acme))
+        assert re.fullmatch(r"limited: the next call in about (8|9)\d s", route.candidates[0].problem)
+        assert route.outcome == "Sent through slow."
+        settings.SHARED_STATE_URL = "redis://127.0.0.1:1/0"
+        assert only(ask(acme)).candidates[0].problem == ""
 
     def test_a_message_too_large_for_one_goes_to_the_next(self, acme, grid):
         assert only(ask(acme, size=31 * 1024 * 1024)).outcome.startswith("Fails: too large")

@@ -15,6 +15,7 @@ from providers.envelope import Addressing, Limits
 from providers.exceptions import Misconfigured, ProviderError, Unsupported
 from providers.http import Answer
 from providers.scrub import scrub
+from providers.webhooks import fields
 
 # https://developers.brevo.com/docs/how-it-works#error-codes
 _ROW_IS_WRONG = {
@@ -37,6 +38,7 @@ class BrevoBackend(AnymailBackend):
     config_fields = (
         ConfigField("api_key", "API key (v3)", kind="secret", required=True),
         ConfigField("base_url", "Base URL", default="https://api.brevo.com/v3"),
+        *fields.SHARED_SECRET,
     )
     max_size = 20 * 1024 * 1024
     abilities = Abilities(

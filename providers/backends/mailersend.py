@@ -18,6 +18,7 @@ from providers.envelope import Addressing, Limits
 from providers.exceptions import ProviderError, Unsupported
 from providers.http import Answer
 from providers.scrub import scrub
+from providers.webhooks import fields
 
 _RECIPIENT_FIELD = re.compile(r"(to|cc|bcc)\.(\d+)\.email")
 
@@ -40,6 +41,7 @@ class MailerSendBackend(AnymailBackend):
             help="Other plans refuse every message with headers of its own; those are then left out.",
         ),
         ConfigField("base_url", "Base URL", default="https://api.mailersend.com/v1"),
+        *fields.MAILERSEND,
     )
     max_size = 25 * 1024 * 1024
     abilities = Abilities(

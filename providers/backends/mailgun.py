@@ -19,6 +19,7 @@ from providers.exceptions import Misconfigured, ProviderError, TooLarge, Unsuppo
 from providers.fidelity import Fidelity, Verdict
 from providers.http import Answer
 from providers.scrub import scrub
+from providers.webhooks import fields
 from providers.wire import is_signed, needs_smtputf8
 
 MAX_OPTIONS = 16 * 1024
@@ -64,6 +65,7 @@ class MailgunBackend(StructuredBackend):
             default=False,
             help="Tracking rewrites links and adds an image, so that messages do not arrive as they were written.",
         ),
+        *fields.MAILGUN,
     )
     # "The maximum message size Mailgun supports is 25MB":
     # https://documentation.mailgun.com/docs/mailgun/user-manual/sending-messages/send-http

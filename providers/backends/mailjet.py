@@ -16,6 +16,7 @@ from providers.envelope import Addressing, Limits
 from providers.exceptions import Misconfigured, ProviderError, Unsupported
 from providers.http import Answer, HttpClient
 from providers.scrub import scrub
+from providers.webhooks import fields
 
 _RECIPIENT_FIELD = re.compile(r"(To|Cc|Bcc)\[(\d+)\](?:\.Email)?")
 
@@ -42,6 +43,7 @@ class MailjetBackend(AnymailBackend):
         ConfigField("api_key", "API key", kind="secret", required=True),
         ConfigField("secret_key", "Secret key", kind="secret", required=True),
         ConfigField("base_url", "Base URL", default="https://api.mailjet.com/v3.1"),
+        *fields.SHARED_SECRET,
     )
     max_size = 15 * 1024 * 1024
     abilities = Abilities(

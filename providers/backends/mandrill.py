@@ -17,6 +17,7 @@ from providers.envelope import Addressing, Limits, same
 from providers.exceptions import Misconfigured, PermanentFailure, ProviderError, Unsupported
 from providers.http import Answer
 from providers.scrub import scrub
+from providers.webhooks import fields
 
 # Errors come with status 500 whatever they are; only the name tells
 # (https://mailchimp.com/developer/transactional/docs/error-glossary/).
@@ -41,6 +42,7 @@ class MandrillBackend(AnymailBackend):
     config_fields = (
         ConfigField("api_key", "API key", kind="secret", required=True),
         ConfigField("base_url", "Base URL", default="https://mandrillapp.com/api/1.0"),
+        *fields.MANDRILL,
     )
     max_size = 25 * 1024 * 1024
     abilities = Abilities(limits=Limits(total=1000, apart=True), reply_tos=50, inline=Inline.IMAGES, types=Types.FULL)

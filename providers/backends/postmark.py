@@ -16,6 +16,7 @@ from providers.envelope import Addressing, Limits
 from providers.exceptions import Misconfigured, ProviderError, TooLarge, Unsupported
 from providers.http import Answer
 from providers.scrub import scrub
+from providers.webhooks import fields
 
 # https://postmarkapp.com/developer/api/overview#error-codes
 _MEANINGS: dict[int, tuple[type[ProviderError], str]] = {
@@ -46,6 +47,7 @@ class PostmarkBackend(AnymailBackend):
         ConfigField("server_token", "Server API token", kind="secret", required=True),
         ConfigField("message_stream", "Message stream", help="Empty: the server's default transactional stream."),
         ConfigField("base_url", "Base URL", default="https://api.postmarkapp.com"),
+        *fields.SHARED_SECRET,
     )
     # https://postmarkapp.com/support/article/1056-what-are-the-attachment-and-email-size-limits
     max_size = 10 * 1024 * 1024

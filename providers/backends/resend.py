@@ -15,6 +15,7 @@ from providers.envelope import Addressing, Limits
 from providers.exceptions import Misconfigured, ProviderError, TemporaryFailure, Unsupported
 from providers.http import Answer
 from providers.scrub import scrub
+from providers.webhooks import fields
 
 _BAD_RECIPIENT = re.compile(r"invalid\W+(?:to|cc|bcc)\b", re.IGNORECASE)
 _KEY_IN_USE = {"invalid_idempotent_request", "concurrent_idempotent_requests"}
@@ -34,6 +35,7 @@ class ResendBackend(AnymailBackend):
     config_fields = (
         ConfigField("api_key", "API key", kind="secret", required=True, help="Sending access is enough."),
         ConfigField("base_url", "Base URL", default="https://api.resend.com"),
+        *fields.RESEND,
     )
     max_size = 40 * 1024 * 1024
     idempotent = True  # https://resend.com/docs/dashboard/emails/idempotency-keys

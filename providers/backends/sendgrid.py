@@ -16,6 +16,7 @@ from providers.envelope import Addressing, Limits
 from providers.exceptions import Misconfigured, ProviderError, Unsupported
 from providers.http import Answer
 from providers.scrub import scrub
+from providers.webhooks import fields
 
 _RECIPIENT_FIELD = re.compile(r"personalizations\.(\d+)\.(to|cc|bcc)(?:\.(\d+))?(?:\.email)?")
 
@@ -32,6 +33,7 @@ class SendGridBackend(StructuredBackend):
             default="https://api.sendgrid.com",
             help="https://api.eu.sendgrid.com for accounts in the EU region.",
         ),
+        *fields.SENDGRID,
     )
     # "The total size of your email, including attachments, must be less than 30MB." Counted "from the entire JSON
     # payload", so after base64 (https://github.com/sendgrid/sendgrid-php/issues/491).

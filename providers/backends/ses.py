@@ -24,6 +24,7 @@ from providers.exceptions import BadSettings, ProviderError, TemporaryFailure, U
 from providers.fidelity import Fidelity, Verdict
 from providers.http import Answer
 from providers.scrub import scrub
+from providers.webhooks import fields
 from providers.wire import is_signed
 
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")  # …/APIReference-V2/API_MessageTag.html
@@ -69,6 +70,7 @@ class SesBackend(Backend):
         ),
         ConfigField("identity_arn", "Identity ARN", help="For sending authorization: somebody else's identity."),
         ConfigField("base_url", "Base URL", help="Empty: Amazon's own in the region.", check=destinations.base_url),
+        *fields.SES,
     )
     max_recipients = ses_content.MAX_RECIPIENTS
     # Of the message with its attachments encoded: https://docs.aws.amazon.com/ses/latest/dg/quotas.html and

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -12,11 +11,11 @@ from typing import Any
 
 from providers import destinations
 from providers.backends.smtp_session import Gone, Session, Target
+from providers.backends.smtp_settings import check_login, tls_context
 from providers.backends.smtp_wire import Reply, own_name
 from providers.base import Backend, ConfigField, OutboundMessage, RecipientResult, RecipientStatus, SendResult
 from providers.envelope import ascii_address
 from providers.exceptions import (
-    BadSettings,
     Misconfigured,
     PermanentFailure,
     ProviderError,
@@ -88,12 +87,12 @@ class SmtpBackend(Backend):
         super().__init__(config, timeout=timeout)
         settings = self.config
         host = destinations.host(settings["host"])
-        _check_login(settings, host)
+        check_login(settings, host)
         self._target = Target(
             host=host,
             port=settings["port"],
             security=settings["security"],
-            context=_tls_context(settings["verify_certificate"], settings["ca_certificate"]),
+            context=tls_context(settings["verify_certificate"], settings["ca_certificate"]),
             timeout=timeout,
             ehlo_name=destinations.ehlo_name(settings["ehlo_name"]) if settings["ehlo_name"] else own_name(),
             username=settings["username"] or "",
@@ -226,31 +225,6 @@ class SmtpBackend(Backend):
             r: done if reply.positive else _refused_recipient(reply, others_taken=True) for r, reply in replies.items()
         }
         return SendResult(results, done.provider_message_id, verdict.code, str(verdict))
-
-
-def _check_login(settings: Mapping[str, Any], host: str) -> None:
-    if settings["username"] and not settings["password"]:
-        raise BadSettings({"password": "required with a user name"})
-    if settings["password"] and not settings["username"]:
-        raise BadSettings({"username": "required with a password"})
-    in_the_clear = settings["security"] == "none" and not destinations.is_loopback(host)
-    if settings["username"] and in_the_clear and not settings["allow_plaintext"]:
-        raise BadSettings({"security": "a user name and password need starttls or tls"})
-
-
-def _tls_context(verify: bool, ca_certificate: str | None) -> ssl.SSLContext:
-    if "PRIVATE KEY" in (ca_certificate or ""):
-        raise BadSettings({"ca_certificate": "must hold certificates only, no private key"})
-    try:
-        context = ssl.create_default_context(cadata=ca_certificate or None)
-        if ca_certificate and not context.cert_store_stats()["x509"]:
-            raise ValueError("no certificate")
-    except (ssl.SSLError, ValueError) as error:
-        raise BadSettings({"ca_certificate": "must be certificates as PEM text"}) from error
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _check_lines(raw: bytes) -> None:

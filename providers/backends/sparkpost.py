@@ -26,6 +26,7 @@ from providers.fidelity import LOSSLESS, Fidelity, Verdict
 from providers.http import Answer
 from providers.scrub import scrub
 from providers.sevenbit import REENCODED, seven_bit
+from providers.webhooks import fields
 from providers.wire import header_of, is_signed, needs_smtputf8
 
 TEMPLATE = "header: braces written in the service's template language"
@@ -92,6 +93,7 @@ class SparkPostBackend(StructuredBackend):
             default=False,
             help="Tracking rewrites links and adds an image, so that messages do not arrive as they were written.",
         ),
+        *fields.SHARED_SECRET,
     )
     takes_raw = True
     max_recipients = 1000

@@ -16,6 +16,7 @@ from providers.scrub import MAX_LENGTH, scrub
         ("key SG.abcdefghijkl.mnopqrstuv is bad", "key *** is bad"),
         ("key re_abcdefghijkl is bad", "key *** is bad"),
         ("key xkeysib-0123-abc is bad", "key *** is bad"),
+        ("key-0123456789abcdef0123456789abcdef is bad", "*** is bad"),
         ("see https://anna:secret@api.test/x", "see https://***@api.test/x"),
         (b"Gr\xc3\xbc\xc3\x9fe \xff", "Grüße \ufffd"),
     ],

@@ -52,7 +52,8 @@ class ProviderEvent:
         return self.ids[0] if self.ids else ""
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "type": self.type.value, "occurred_at": self.occurred_at.isoformat()}
+        plain = {"type": self.type.value, "ids": list(self.ids), "occurred_at": self.occurred_at.isoformat()}
+        return asdict(self) | plain
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ProviderEvent:

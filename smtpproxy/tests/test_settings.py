@@ -27,6 +27,7 @@ EFFECTS = {
     "WEB_PORT": ("8123", "g.bind", "[::1]:8123"),
     "WEB_WORKERS": ("3", "g.workers", 3),
     "WEB_THREADS": ("5", "g.threads", 5),
+    "WEB_PUBLIC_URL": ("https://mail.example/", "s.WEB_PUBLIC_URL", "https://mail.example"),
     "WEB_HTTPS": ("true", "[s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, s.SECURE_SSL_REDIRECT]", [True] * 3),
     "DATABASE_URL": ("postgres://u:p@h:1/d", f"[{_DATABASE}[x] for x in ('HOST', 'PORT', 'NAME')]", ["h", 1, "d"]),
     "DB_CONNECT_TIMEOUT": ("7", f"{_DATABASE}['OPTIONS']['connect_timeout']", 7),
