@@ -8,7 +8,6 @@ from django.contrib import admin
 from django.db.models import Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils import timezone
 from django.utils.html import format_html_join
 
 from accounts.models import User
@@ -18,6 +17,7 @@ from providers import health, registry
 from providers.base import ConfigField
 from providers.exceptions import Misconfigured
 from providers.forms import RoutingRuleForm, RoutingTargetForm, RoutingTargets, provider_form, setting_names
+from providers.health_admin import HealthMixin
 from providers.models import Provider, RoutingRule, RoutingTarget
 from providers.trial_admin import TrialPage
 from providers.webhooks import page
@@ -43,20 +43,23 @@ def _specs(type_: str) -> tuple[ConfigField, ...]:
 
 
 @admin.register(Provider)
-class ProviderAdmin(TrialPage, TenantModelAdmin):
+class ProviderAdmin(TrialPage, HealthMixin):
     """A new provider begins with its type; the form then asks for what that type needs."""
 
     area = Area.PROVIDERS
-    list_display = ("name", "type", "enabled", "default_rank", "health")
+    list_display = ("name", "type", "enabled", "default_rank", "health_told")
     list_filter = (TypeFilter, "enabled")
     search_fields = ("name",)
-    readonly_fields = ("type", "health", "settings_told", "webhook", "created_at", "updated_at")
-
-    @admin.display(description="health")
-    def health(self, provider: Provider) -> str:
-        if provider.unhealthy_until and provider.unhealthy_until > timezone.now():
-            return f"unhealthy: {provider.unhealthy_reason}"
-        return "healthy"
+    actions = ("probe_now",)
+    readonly_fields = (
+        "type",
+        "health_told",
+        "health_changes",
+        "settings_told",
+        "webhook",
+        "created_at",
+        "updated_at",
+    )
 
     @admin.display(description="address")
     def webhook(self, provider: Provider) -> str:
@@ -113,7 +116,9 @@ class ProviderAdmin(TrialPage, TenantModelAdmin):
         else:
             settings = ["settings_told"]
         about = ["tenant", "name", *([] if obj is None else ["type"]), "enabled"]
-        told = [] if obj is None else [(None, {"fields": ["health", "created_at", "updated_at"]})]
+        told = (
+            [] if obj is None else [(None, {"fields": ["health_told", "health_changes", "created_at", "updated_at"]})]
+        )
         return [
             (None, {"fields": about}),
             ("Settings", {"fields": settings}),

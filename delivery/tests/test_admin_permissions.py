@@ -14,7 +14,7 @@ from accounts.tests.factories import (
 )
 from delivery.models import Recipient
 from delivery.tests.factories import DeliveryLogFactory, EventFactory, MessageFactory, SuppressionFactory
-from providers.tests.factories import ProviderFactory, RoutingRuleFactory
+from providers.tests.factories import HealthEventFactory, ProviderFactory, RoutingRuleFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -27,6 +27,7 @@ TABLE = {
     "accounts.quotawarning": {"owner": "V", "admin": "V", "user": "V", "viewer": "", "operator": "V"},
     "accounts.auditentry": {"owner": "V", "admin": "V", "user": "", "viewer": "", "operator": "V"},
     "providers.provider": {"owner": "VACD", "admin": "VACD", "user": "V", "viewer": "", "operator": "VACD"},
+    "providers.healthevent": {"owner": "V", "admin": "V", "user": "V", "viewer": "V", "operator": "V"},
     "providers.routingrule": {"owner": "VACD", "admin": "VACD", "user": "V", "viewer": "", "operator": "VACD"},
     "delivery.message": {"owner": "V", "admin": "V", "user": "V", "viewer": "", "operator": "V"},
     "delivery.recipient": {"owner": "V", "admin": "V", "user": "V", "viewer": "", "operator": "V"},
@@ -50,6 +51,7 @@ def rows_of(tenant):
         "accounts.quotawarning": QuotaWarningFactory(account=account),
         "accounts.auditentry": AuditEntryFactory(tenant=tenant, actor_label=f"auditor of {tenant.slug}"),
         "providers.provider": provider,
+        "providers.healthevent": HealthEventFactory(provider=provider),
         "providers.routingrule": RoutingRuleFactory(tenant=tenant, providers=[provider]),
         "delivery.message": message,
         "delivery.recipient": Recipient.objects.create(

@@ -1,6 +1,7 @@
 """Rows of the providers floor for tests."""
 
 import factory
+from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from accounts.tests.factories import TenantFactory
@@ -18,6 +19,16 @@ class ProviderFactory(DjangoModelFactory):
     type = "memory"
     config = factory.LazyFunction(dict)
     default_rank = 0
+
+
+class HealthEventFactory(DjangoModelFactory):
+    class Meta:
+        model = models.HealthEvent
+
+    provider = factory.SubFactory(ProviderFactory)
+    state = models.HealthEvent.State.UNHEALTHY
+    reason = "No answer."
+    occurred_at = factory.LazyFunction(timezone.now)
 
 
 class RoutingRuleFactory(DjangoModelFactory):
