@@ -24,7 +24,8 @@ def note(job: Job, call: Call, outcome: Outcome) -> None:
     """Tell what a call's outcome says of its provider. After a probe that failed the job waits for the next one."""
     try:
         _note(call, outcome)
-    except DatabaseError:
+    except Exception:
+        # Whatever it is, what the provider has said of the message must be written down.
         log.exception("health of a provider not noted", provider=call.provider.name)
     until = health.paused_until(call.provider)
     if until is not None and call.probe and job.waiting:
@@ -59,8 +60,15 @@ def returned_unless_used(provider: Provider, probe: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        health.give_back(provider, probe)
+        _give_back(provider, probe)
         raise
+
+
+def _give_back(provider: Provider, probe: str) -> None:
+    try:
+        health.give_back(provider, probe)
+    except DatabaseError:
+        log.exception("right to probe not given back", provider=provider.name)
 
 
 def tell_of_failover(job: Job, fallback: Provider) -> None:
@@ -83,7 +91,7 @@ def give_back_unmade(begun: Iterable[tuple[Any, Job, Call]], made: Iterable[tupl
     still = {call.attempt.pk for _, _, call in made}
     for _, _, call in begun:
         if call.probe and call.attempt.pk not in still:
-            health.give_back(call.provider, call.probe)
+            _give_back(call.provider, call.probe)
 
 
 def passed_over(jobs: Iterable[Job]) -> list[dict[str, str]]:

@@ -30,7 +30,7 @@ TELL_AFTER = 1.0
 """Seconds between two successes of a provider that a process tells the others of."""
 LOOK_AGAIN = 1.0
 """Seconds for which a process believes what the shared store said of a pause."""
-STORE_AWAY = 5.0
+STORE_AWAY = 15.0
 """Seconds for which a shared store that did not answer is not asked again: each try may cost two seconds."""
 TELL_SKIPS_AFTER = 60.0
 """Seconds between two log lines of a process about calls that a provider's pause has cost."""

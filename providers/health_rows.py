@@ -63,7 +63,7 @@ def end_pause(provider: Provider) -> bool:
 
 
 def _locked(provider: Provider) -> Provider | None:
-    rows = Provider.objects.select_for_update().filter(pk=provider.pk)
+    rows = Provider.objects.select_for_update(no_key=True).filter(pk=provider.pk)
     return rows.only("unhealthy_until", "unhealthy_reason", "updated_at").first()
 
 
