@@ -10,10 +10,11 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.html import format_html_join
 
+from accounts import shared_state
 from accounts.models import User
 from accounts.tenancy import Area, Person
 from accounts.tenant_admin import RoleInline, TenantModelAdmin
-from providers import health, registry
+from providers import health, limits, registry
 from providers.base import ConfigField
 from providers.exceptions import Misconfigured
 from providers.forms import RoutingRuleForm, RoutingTargetForm, RoutingTargets, provider_form, setting_names
@@ -21,6 +22,8 @@ from providers.health_admin import HealthMixin
 from providers.models import Provider, RoutingRule, RoutingTarget
 from providers.trial_admin import TrialPage
 from providers.webhooks import page
+
+LIMITS = ("per_second", "per_minute", "per_day", "concurrency")
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -55,6 +58,7 @@ class ProviderAdmin(TrialPage, HealthMixin):
         "type",
         "health_told",
         "health_changes",
+        "limits_now",
         "settings_told",
         "webhook",
         "created_at",
@@ -64,6 +68,14 @@ class ProviderAdmin(TrialPage, HealthMixin):
     @admin.display(description="address")
     def webhook(self, provider: Provider) -> str:
         return page.told(provider)
+
+    @admin.display(description="now")
+    def limits_now(self, provider: Provider) -> str:
+        """What the limits are doing, as far as is known; its text names no tenant of a shared provider."""
+        try:
+            return "; ".join(limits.usage(provider).told())
+        except shared_state.Unavailable:
+            return "not known: the shared store does not answer"
 
     @admin.display(description="settings")
     def settings_told(self, provider: Provider) -> str:
@@ -124,6 +136,7 @@ class ProviderAdmin(TrialPage, HealthMixin):
             ("Settings", {"fields": settings}),
             ("When it is used", {"fields": ["default_rank", "retry_schedule"]}),
             *([] if obj is None or not page.has_webhook(obj.type) else [("Webhook", {"fields": ["webhook"]})]),
+            ("Limits", {"fields": [*LIMITS, *([] if obj is None else ["limits_now"])]}),
             *told,
         ]
 

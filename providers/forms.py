@@ -38,7 +38,17 @@ class ProviderForm(ErrorsAnywhere, forms.ModelForm):
 
     class Meta:
         model = Provider
-        fields = ("tenant", "name", "enabled", "default_rank", "retry_schedule")
+        fields = (
+            "tenant",
+            "name",
+            "enabled",
+            "default_rank",
+            "retry_schedule",
+            "per_second",
+            "per_minute",
+            "per_day",
+            "concurrency",
+        )
         field_classes = {"retry_schedule": NumbersField}
         help_texts = {"retry_schedule": f"One a line, {SCHEDULE}. Empty: the platform's schedule."}
 

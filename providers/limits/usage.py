@@ -16,8 +16,8 @@ class Usage:
     """`braked_to` is in calls a second, None when the service has not asked us to slow down; `blocked_for` in seconds.
 
     `today` are the recipients of the last 24 hours and `last_minute` the calls of the last minute, 0 where no limit
-    makes us count. `waiting_for` is about how many seconds the last message in the queue is away from its turn.
-    `quota` is what the service said of itself, by name.
+    makes us count; `running` likewise. `waiting_for` is about how many seconds the last message in the queue is away
+    from its turn. `quota` is what the service said of itself, by name.
     """
 
     braked_to: float | None
@@ -27,6 +27,21 @@ class Usage:
     running: int
     waiting_for: float
     quota: dict[str, float]
+
+    def told(self) -> list[str]:
+        """The same for people."""
+        parts = ["full speed" if self.braked_to is None else f"slowed down to {self.braked_to:.2g} calls a second"]
+        if self.blocked_for > 0:
+            parts.append(f"no call for {self.blocked_for:.0f} s, as the service asked")
+        parts.append(f"{self.last_minute} calls in the last minute and {self.today} recipients in 24 hours counted")
+        parts.append(f"{self.running} calls running")
+        if self.waiting_for > 0:
+            parts.append(f"mail waits for up to {self.waiting_for:.0f} s")
+        if "told_at" in self.quota:
+            named = (("per_second", "a second"), ("per_day", "a day"), ("sent", "sent"))
+            quota = ", ".join(f"{self.quota[name]:g} {words}" for name, words in named if name in self.quota)
+            parts.append(f"the service's own quota: {quota}")
+        return parts
 
 
 def usage(provider: Provider) -> Usage:
