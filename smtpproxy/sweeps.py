@@ -29,9 +29,9 @@ def sweep() -> None:
     try:
         close_old_connections()
         sweeper.ring_due()
-        callbacks.apply_early()
         with _store() as store:
             store.set(NOTE, time.time())
+        callbacks.apply_early()
     except (DatabaseError, InterfaceError, redis.RedisError, OSError) as error:
         log.error("sweep failed", error=f"{type(error).__name__}: {error}")
     except Exception:

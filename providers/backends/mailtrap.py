@@ -14,6 +14,7 @@ from providers.envelope import Addressing, Limits
 from providers.exceptions import Misconfigured, PermanentFailure, ProviderError, Unsupported
 from providers.http import Answer
 from providers.scrub import scrub
+from providers.webhooks import fields
 
 _BAD_RECIPIENT = re.compile(r"'(?:to|cc|bcc)'.*\binvalid\b", re.IGNORECASE)
 _SENDER = re.compile(r"\bdomain\b|'from'.*\b(?:allowed|verified)", re.IGNORECASE)
@@ -35,6 +36,7 @@ class MailtrapBackend(AnymailBackend):
             default="https://send.api.mailtrap.io/api",
             help="https://bulk.api.mailtrap.io/api for the bulk stream.",
         ),
+        *fields.MAILTRAP,
     )
     # "The maximum allowed size of each email message, including attachments, is 10 MB":
     # https://help.mailtrap.io/article/100-sending-limits

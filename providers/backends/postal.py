@@ -13,6 +13,7 @@ from providers.envelope import Addressing, Limits
 from providers.exceptions import Misconfigured, PermanentFailure, ProviderError, Unsupported
 from providers.http import Answer
 from providers.scrub import scrub
+from providers.webhooks import fields
 
 # https://apiv1.postalserver.io/controllers/send/message.html
 _MEANINGS: dict[str, tuple[type[ProviderError], str]] = {
@@ -43,6 +44,7 @@ class PostalBackend(AnymailBackend):
     config_fields = (
         ConfigField("api_key", "API key", kind="secret", required=True, help="A credential of the mail server."),
         ConfigField("base_url", "Base URL", required=True, help="Where your Postal is, https://postal.example.com"),
+        *fields.POSTAL,
     )
     # The API names none; 50 MB is what the web server of its installation guide lets through:
     # https://github.com/postalserver/install/blob/main/examples/nginx.conf

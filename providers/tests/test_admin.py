@@ -320,3 +320,23 @@ class TestRoutingRules:
         acme.save()
         shared = ProviderFactory(tenant=None)
         assert client.get(page_of(shared)).status_code == 404
+
+
+def test_the_page_shows_the_webhooks_address_and_what_is_missing(client, admin, acme, settings):
+    """EVT-1."""
+    settings.WEB_PUBLIC_URL = "https://mail.acme.example"
+    provider = ProviderFactory(tenant=acme, type="postmark", config={"server_token": "t" * 20})
+    address = f"https://mail.acme.example/webhooks/{provider.pk}/"
+    page = client.get(page_of(provider)).content.decode()
+    assert address in page
+    assert "missing: Webhook password." in page
+    provider.config = provider.config | {"webhook_password": "correct horse"}
+    provider.save()
+    page = client.get(page_of(provider)).content.decode()
+    assert address in page
+    assert "missing" not in page
+    assert "correct horse" not in page
+
+
+def test_a_type_without_webhooks_shows_no_address(client, admin, smarthost):
+    assert "/webhooks/" not in client.get(page_of(smarthost)).content.decode()

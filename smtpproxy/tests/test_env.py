@@ -75,6 +75,17 @@ def test_a_wrong_value_names_the_variable_and_what_it_may_be(env, monkeypatch, r
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    "raw", ["mail.example", "ftp://mail.example", "https://", "https://a:b@c", "https://a?b", "https://a:x"]
+)
+def test_an_origin_is_scheme_and_host(env, monkeypatch, raw):
+    monkeypatch.setenv("WEB_PUBLIC_URL", "https://mail.example:8443/")
+    assert env.origin("WEB_PUBLIC_URL", "") == "https://mail.example:8443"
+    monkeypatch.setenv("WEB_PUBLIC_URL", raw)
+    with pytest.raises(ImproperlyConfigured, match="WEB_PUBLIC_URL"):
+        env.origin("WEB_PUBLIC_URL", "")
+
+
 def test_an_empty_value_is_the_default(env, monkeypatch):
     monkeypatch.setenv("X", "")
     assert env.int("X", 7) == 7
