@@ -43,6 +43,8 @@ RAW_SERVICES: dict[str, type[StandIn]] = {
 }
 """Services with an HTTP API that take the message as it is."""
 HTTP: dict[str, type[StandIn]] = {**SERVICES, **RAW_SERVICES}
+MIXED: dict[str, type[StandIn]] = {"ses auto": standins.SesStandIn}
+"""Ways of a service that take some messages as they are and write others anew; only the table of verdicts uses them."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "mailgun structured": {"format": "structured"},
     "ses": {"format": "raw"},
@@ -147,8 +149,8 @@ def rigged(name: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     capture = io.StringIO()
     rig = Rig(name, directory, capture)
     with contextlib.ExitStack() as stack:
-        if name in HTTP:
-            rig.service = stack.enter_context(HTTP[name](keys=KEYS))
+        if name in HTTP or name in MIXED:
+            rig.service = stack.enter_context({**HTTP, **MIXED}[name](keys=KEYS))
         elif name == "smtp":
             rig.service = stack.enter_context(SmtpSink(users={f"user-{key}": key for key in KEYS}))
         elif name == "stdout":
