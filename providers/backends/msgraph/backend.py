@@ -62,11 +62,8 @@ class MsGraphBackend(Backend):
         self.idempotent = bool(self.config["exactly_once"])
         # Of the raw message, in which files are base64 in lines of 76: 39 octets for every 28.5.
         self.max_size = round(self.config["max_message_mb"] * _MB * 1.37) + _MB
-        try:
-            self._login = HttpClient(self.config["login_url"], timeout=timeout)
-        except BadSettings as error:
-            raise BadSettings({"login_url": error.problems["base_url"]}) from error
-        base_url = destinations.base_url(self.config["base_url"])
+        base_url, login_url = (_url(name, self.config[name]) for name in ("base_url", "login_url"))
+        self._login = HttpClient(login_url, timeout=timeout)
         tokens = Tokens(application(self.config), self._login, scope_of(base_url), self.secrets)
         self.api = Api(base_url, tokens, timeout=timeout, secrets=self.secrets, mailbox_of_row=self.mailboxes.one)
 
@@ -219,6 +216,13 @@ class MsGraphBackend(Backend):
     def close(self) -> None:
         self.api.close()
         self._login.close()
+
+
+def _url(name: str, text: str) -> str:
+    try:
+        return destinations.base_url(text)
+    except ValueError as error:
+        raise BadSettings({name: str(error)}) from error
 
 
 def _named_in(words: str, recipients: Sequence[str]) -> set[str]:

@@ -31,7 +31,6 @@ from providers.tests.standins.http import (
 TENANT, CLIENT = "7d1b1c0e-acme-4e3c-9d2b-000000000001", "0c0ffee0-acme-4e3c-9d2b-000000000002"
 SCOPE = "https://graph.microsoft.com/.default"
 MAX_REQUEST = 4_000_000
-MIN_SESSION = 3 * 1024 * 1024
 PIECE_UNIT = 320 * 1024
 AT_ONCE = 4
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -51,6 +50,7 @@ class GraphStandIn(StandIn):
         self.closed: set[str] = set()
         self.missing: set[str] = set()
         self.certificate: Any = None
+        self.min_session = 3 * 1024 * 1024
         self.token_seconds = 3600
         self.tokens: dict[str, tuple[str, float]] = {}
         self.drafts: dict[str, Draft] = {}
@@ -86,6 +86,11 @@ class GraphStandIn(StandIn):
     def revoke(self) -> None:
         """No token that was given so far is good any more."""
         self.tokens.clear()
+
+    def fail_after(self, number: int, *, take: bool) -> None:
+        """Cut the connection of the request after the next `number`; with `take`, it is served all the same."""
+        self._order(number, pass_=True)
+        self._order(1, reset=True, take=take)
 
     def expire_sessions(self) -> None:
         self.sessions.clear()
@@ -282,7 +287,7 @@ class GraphStandIn(StandIn):
     def _begin(self, item: Mapping[str, Any], draft: Draft) -> tuple[int, Any, dict[str, str]]:
         if item.get("attachmentType") != "file" or not item.get("name") or not isinstance(item.get("size"), int):
             raise Refused(400, graph_error("ErrorInvalidRequest", "attachmentType, name and size are required."))
-        if item["size"] < MIN_SESSION:
+        if item["size"] < self.min_session:
             code = "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize"
             raise Refused(400, graph_error(code, "Attachment size must be greater than the minimum size."))
         token = uuid.uuid4().hex
