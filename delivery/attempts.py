@@ -44,6 +44,8 @@ UNREADABLE = "parse_timeout"
 NOT_LOSSLESS = "not_lossless"
 """Code of a failure to find the message unchanged by a provider where the tenant demands that."""
 
+_NOT_THE_SERVICE = frozenset({"internal", "not_recorded", "mailbox_full", "draft_gone"})
+"""Codes of temporary failures that say nothing of the service: our own, and those of one mailbox."""
 _UNFIT = re.compile(r"[\x00\ud800-\udfff]")
 
 Outcome: TypeAlias = SendResult | ProviderError
@@ -293,7 +295,7 @@ def make(call: Call) -> tuple[Outcome, int]:
 
 def is_silence(failure: TemporaryFailure) -> bool:
     """Whether the service itself did not answer or broke down, whatever message it was called for (PRV-10)."""
-    return failure.code != "internal" and (failure.status_code is None or failure.status_code >= 500)
+    return failure.code not in _NOT_THE_SERVICE and (failure.status_code is None or failure.status_code >= 500)
 
 
 def settle(job: Job, call: Call, outcome: Outcome, duration_ms: int) -> None:

@@ -7,7 +7,7 @@ from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Tenant
-from delivery import routing, sender
+from delivery import attempts, routing, sender
 from delivery.models import DeliveryLog, MessageStatus
 from delivery.progress import Kept
 from delivery.tests.factories import DeliveryLogFactory
@@ -187,6 +187,12 @@ def test_progress_is_encrypted_in_the_database(acme_account, service):
         [(stored,)] = cursor.fetchall()
     assert "draft" not in stored
     assert message.delivery_logs.get().progress == {"draft": "draft-0"}
+
+
+@pytest.mark.parametrize("code", ["not_recorded", "mailbox_full"])
+def test_what_is_not_the_services_doing_does_not_make_it_unhealthy(code):
+    """PRV-10."""
+    assert not attempts.is_silence(TemporaryFailure("x", code=code, status_code=507))
 
 
 class TestSaving:
