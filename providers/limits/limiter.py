@@ -153,7 +153,9 @@ def go(permit: Permit) -> Wait | None:
             if verdict != "go":
                 return Wait(float(seconds), reason)
             permit.start = time.monotonic() + float(seconds)
-        time.sleep(max(0.0, permit.start - time.monotonic()))
+        early = permit.start - time.monotonic()
+        if early > 0:  # a sleep of nothing still costs the timer's slack
+            time.sleep(early)
         if permit.paced:
             row = shared_state.key("limit", permit.provider_id)
             verdict, seconds, reason, _ = _told(scripts.GO([row], [*permit.paced, LONGEST_WAIT]))
