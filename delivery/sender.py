@@ -27,7 +27,7 @@ from delivery.outcome import Work
 from delivery.record import Page, log_attempt
 from delivery.turns import Line, Turn, limited
 from providers.base import OutboundMessage
-from providers.exceptions import TemporaryFailure
+from providers.exceptions import ProviderError, TemporaryFailure
 from providers.limits import Wait
 
 log = structlog.get_logger(__name__)
@@ -170,7 +170,8 @@ class Delivery:
         log_attempt(work, job, call)
         self.line.wake(call.provider)
         self.calls_open[work.message.pk] -= 1
-        if any(recipient.status != RecipientStatus.FAILED for recipient in job.recipients) and job.failures:
+        failed = isinstance(outcome, ProviderError)
+        if failed and any(recipient.status != RecipientStatus.FAILED for recipient in job.recipients):
             self._next_call(work, job, page)
         if not self._conclude_if_done(work, page):
             page.under_way.append(work)

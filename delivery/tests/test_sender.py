@@ -214,6 +214,29 @@ class TestFailover:
         assert logs(message) == [("primary", "retrying"), ("fallback", "delivered")]
         assert message.tries == 0
 
+    def test_a_third_provider_is_not_called_for_what_the_second_has_taken(self, acme, acme_account, box, fallback):
+        ProviderFactory(tenant=acme, name="third", default_rank=2, config={"box": "third"})
+        box.answers.append(BUSY)
+        message = accepted(acme_account, None, ["a@outside.example", "b@outside.example"])
+        deliver(message)
+        assert logs(message) == [("primary", "retrying"), ("fallback", "delivered")]
+        assert MemoryBackend.box("third").accepted == []
+
+    def test_nor_for_those_the_second_has_put_off(self, acme, acme_account, box, fallback):
+        ProviderFactory(tenant=acme, name="third", default_rank=2, config={"box": "third"})
+        later = base.RecipientResult(base.RecipientStatus.DEFERRED, code="not_sent")
+        box.answers.append(BUSY)
+        fallback.answers.append({"b@outside.example": later})
+        message = accepted(acme_account, None, ["a@outside.example", "b@outside.example"])
+        deliver(message)
+        assert logs(message) == [("primary", "retrying"), ("fallback", "partial")]
+        assert MemoryBackend.box("third").accepted == []
+        assert statuses(message) == {"a@outside.example": "delivered", "b@outside.example": "deferred"}
+        make_due(message)
+        deliver(message)
+        assert statuses(message) == {"a@outside.example": "delivered", "b@outside.example": "delivered"}
+        assert box.recipients() == ["b@outside.example"]
+
     def test_a_permanent_failure_ends_it_at_once(self, acme_account, box, fallback):
         """RET-4."""
         box.answers.append(GONE)
