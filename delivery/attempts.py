@@ -29,6 +29,7 @@ from providers.exceptions import (
     ProviderError,
     TemporaryFailure,
     TooLarge,
+    Unfinished,
     Unsupported,
 )
 from providers.fidelity import Fidelity
@@ -141,7 +142,7 @@ def next_provider(job: Job, *, hold_unknown: bool) -> tuple[Provider, Backend, s
     where the same provider recognises the same key when it is tried again (DEL-5).
     """
     if job.failures:
-        if not passes_on(job.failures[-1]):
+        if not passes_on(job.failures[-1]) or isinstance(job.failures[-1], Unfinished):
             return None
         if job.outcome_unknown and (hold_unknown or (job.key is None and job.asks_again_safely)):
             return None

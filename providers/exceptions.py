@@ -76,5 +76,10 @@ class Paused(ProviderError):
     """The service was not called: it has not answered lately, and has a pause (PRV-10)."""
 
 
+class Unfinished(Paused):
+    """A send of several requests has used up its time and keeps its progress: it goes on in the next attempt, and with
+    no other provider (PRV-6)."""
+
+
 class Limited(Paused):
     """The service was not called: a limit is used up, or it asked everybody to slow down (PRV-9)."""

@@ -16,7 +16,7 @@ from delivery.tests.stepwise import StepwiseBackend
 from delivery.tests.test_sender import deliver, logs, make_due, statuses
 from providers import registry
 from providers.backends.memory import MemoryBackend
-from providers.exceptions import PermanentFailure, TemporaryFailure, TooLarge
+from providers.exceptions import PermanentFailure, TemporaryFailure, TooLarge, Unfinished
 from providers.models import Provider
 from providers.tests.factories import ProviderFactory
 
@@ -141,6 +141,17 @@ def test_each_group_of_recipients_goes_on_with_its_own(acme_account, service):
     assert message.status == MessageStatus.DELIVERED
     assert sorted(draft for draft, _ in service.sent) == ["draft-0", "draft-1"]
     assert len({key for _, key in service.sent}) == 2
+
+
+def test_what_goes_on_later_stays_with_its_provider_and_uses_no_try(acme_account, service, fallback):
+    service.answers.extend([None, Unfinished("The upload goes on.", code="continues")])
+    message = accepted(acme_account)
+    deliver(message)
+    assert (message.status, message.tries, fallback.accepted) == (MessageStatus.RETRYING, 0, [])
+    make_due(message)
+    deliver(message)
+    assert message.status == MessageStatus.DELIVERED
+    assert ([draft for draft, _ in service.sent], fallback.accepted) == (["draft-0"], [])
 
 
 @pytest.mark.parametrize("failure", [BUSY, TooLarge("30 MB", code="too_large")])

@@ -8,7 +8,7 @@ import pytest
 from providers import registry
 from providers.backends.msgraph.upload import PIECE
 from providers.base import RecipientStatus
-from providers.exceptions import Misconfigured, Paused, PermanentFailure, ProviderError, TemporaryFailure
+from providers.exceptions import Misconfigured, PermanentFailure, ProviderError, TemporaryFailure, Unfinished
 from providers.progress import Unkept
 from providers.tests.messages import ANNA, BERT, CARA, PDF, SENDER, outbound, text_only
 from providers.tests.standins import GraphStandIn
@@ -281,7 +281,7 @@ def test_pieces_carry_no_authorisation_of_ours(graph):
 def test_an_upload_that_takes_too_long_goes_on_later(graph, settings):
     settings.DELIVERY_LEASE = 0
     message, sender = large(), backend(graph)
-    with pytest.raises(Paused):
+    with pytest.raises(Unfinished):
         sender.send(message)
     settings.DELIVERY_LEASE = 600
     sender.send(message)

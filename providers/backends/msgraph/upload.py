@@ -12,7 +12,7 @@ from typing import Any
 
 from providers.backends.msgraph.api import Api, unreadable
 from providers.base import Attachment
-from providers.exceptions import Paused, TemporaryFailure
+from providers.exceptions import TemporaryFailure, Unfinished
 from providers.http import Answer
 
 SMALL = 3 * 1024 * 1024
@@ -89,7 +89,7 @@ class Upload:
         """Put the pieces from `place` on; None when the session was lost on the way."""
         while place < self._size:
             if time.monotonic() > self._until:
-                raise Paused("The upload goes on in the next attempt.", code="continues")
+                raise Unfinished("The upload goes on in the next attempt.", code="continues")
             piece = self._file.content[place : place + PIECE]
             end = place + len(piece)
             headers = {
