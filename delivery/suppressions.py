@@ -44,9 +44,8 @@ def reasons(wanted: Iterable[tuple[uuid.UUID, str]]) -> dict[tuple[uuid.UUID, st
     found: dict[tuple[uuid.UUID, str], str] = {}
     for start in range(0, len(folded), _PAGE):
         # The expression of the unique index, so that it is used.
-        rows = Suppression.objects.alias(folded=Lower("address")).filter(
-            tenant__in=tenants, folded__in=folded[start : start + _PAGE]
-        )
+        rows = Suppression.objects.alias(folded=Lower("address")).order_by()
+        rows = rows.filter(tenant__in=tenants, folded__in=folded[start : start + _PAGE])
         found |= {(row.tenant_id, row.address.lower()): _in_words(row) for row in rows}
     return {key: found[key[0], address] for key, address in keys.items() if (key[0], address) in found}
 

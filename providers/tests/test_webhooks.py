@@ -275,6 +275,14 @@ def test_a_grouped_call_and_a_single_one_of_mailjet_and_brevo_are_both_read():
             assert len(receiver(service).receive(as_request(headers, body))) == count
 
 
+def test_a_name_before_the_address_is_not_part_of_it():
+    service = SERVICES["ses"]()
+    [event] = receiver(service).receive(
+        service.request(service.event("confirmed", to="Jane Doe <jane@outside.example>"))
+    )
+    assert event.recipient == "jane@outside.example"
+
+
 def test_receivers_show_no_secret():
     for type_ in TYPES:
         service = SERVICES[type_]()

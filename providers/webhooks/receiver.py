@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from email.utils import parseaddr
 from typing import Any, ClassVar, TypeVar
 
 import structlog
@@ -88,7 +89,8 @@ class Receiver:
     ) -> ProviderEvent:
         """One event, made fit for the database. Without an id of the service's own, it is known by what it says."""
         spelt = tuple(dict.fromkeys(spelling for id_ in ids for spelling in _spellings(id_)))
-        address = plain(recipient, 320)
+        address = plain(recipient, 1000)
+        address = (parseaddr(address)[1] if "<" in address else address)[:320]  # some repeat the header's name
         text = text or (code if told in {Told.BOUNCED, Told.FAILED} else "")
         own = plain(event_id, 2000) or fingerprint(told, *spelt[:1], address.lower(), occurred_at.isoformat(), code)
         return ProviderEvent(
