@@ -40,9 +40,8 @@ def client() -> redis.Redis:
                     settings.SHARED_STATE_URL,
                     socket_timeout=2,
                     socket_connect_timeout=2,
-                    socket_keepalive=True,
                     retry=Retry(NoBackoff(), 0),
-                    health_check_interval=30,
+                    health_check_interval=30,  # no TCP keep-alive: the embedded server's unix socket has none
                 )
     return found
 
