@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -57,7 +58,8 @@ class Call:
     """One call: its attempt row is committed before `backend.send(outbound)` begins.
 
     `probe` is not empty when the call is to show whether an unhealthy provider is back. `continues` is the earlier
-    attempt whose progress this one takes over. `back` is set when the provider's limits, or its own "too much", have
+    attempt whose progress this one takes over; `repeats` says that it asks again what became of one whose answer was
+    lost. `back` is set when the provider's limits, or its own "too much", have
     stopped the call: the seconds after which the message may come back.
     """
 
@@ -68,6 +70,7 @@ class Call:
     permit: Permit
     probe: str = ""
     continues: DeliveryLog | None = None
+    repeats: bool = False
     back: float | None = None
 
 
@@ -76,18 +79,18 @@ class Job:
     """Some recipients of one message on their way through their candidates, one call after the other.
 
     `failures` are those of this claim, newest last; `failed_at` names the provider of the newest, "" where it was
-    nobody's. `key` is the idempotency key of an earlier attempt whose answer was lost, for the first candidate only;
-    while it is set the outcome of that attempt stays unknown. `until` is when the first of the candidates passed over
-    as unhealthy may be asked again, None when none was; `passed_over` says of each, by name, why. `waiting` is True
-    while nothing has happened that uses up a retry (RET-6). `paced` is when the limits of a provider let it come back.
-    `unfinished` are earlier attempts of the message that have
-    kept progress.
+    nobody's. `key` is the idempotency key of an earlier attempt whose answer was lost, for its provider `key_of` only;
+    while it is set the outcome of that attempt stays unknown, whatever others say. `until` is when the first of the
+    candidates passed over as unhealthy may be asked again, None when none was; `passed_over` says of each, by name,
+    why. `waiting` is True while nothing has happened that uses up a retry (RET-6). `paced` is when the limits of a
+    provider let it come back. `unfinished` are earlier attempts of the message that have kept progress.
     """
 
     message: Message
     recipients: list[Recipient]
     candidates: list[Provider]
     key: uuid.UUID | None = None
+    key_of: uuid.UUID | None = None
     last: Call | None = None
     failures: list[ProviderError] = field(default_factory=list)
     retry_after: float | None = None
@@ -114,6 +117,10 @@ class Job:
         """Limits let it go on after so many seconds; of several providers the first counts."""
         when = timezone.now() + timedelta(seconds=seconds)
         self.paced = when if self.paced is None else min(when, self.paced)
+
+    def repeats(self, provider: Provider) -> bool:
+        """Whether a call to this provider repeats the one whose answer was lost."""
+        return self.key is not None and provider.pk == self.key_of
 
     @property
     def skipped(self) -> bool:
@@ -144,9 +151,8 @@ def next_provider(job: Job, *, hold_unknown: bool) -> tuple[Provider, Backend, s
     if job.failures:
         if not passes_on(job.failures[-1]) or isinstance(job.failures[-1], Unfinished):
             return None
-        if job.outcome_unknown and (hold_unknown or (job.key is None and job.asks_again_safely)):
+        if job.outcome_unknown and (hold_unknown or _asks_the_same_again(job)):
             return None
-        job.key = None
     while job.candidates:
         provider = job.candidates.pop(0)
         admission = health.admit(provider)
@@ -168,6 +174,13 @@ def next_provider(job: Job, *, hold_unknown: bool) -> tuple[Provider, Backend, s
             job.schedule = provider.retry_schedule
         return provider, backend, admission.probe
     return None
+
+
+def _asks_the_same_again(job: Job) -> bool:
+    """Whether the answer just lost is waited for. When it was lost again, others are asked as well."""
+    failure, last = job.failures[-1], job.last
+    lost = isinstance(failure, TemporaryFailure) and failure.outcome_unknown
+    return lost and last is not None and not last.repeats and (last.backend.idempotent or bool(last.attempt.progress))
 
 
 def clean(text: str, length: int) -> str:
@@ -197,8 +210,9 @@ def begin(
     what was true of all recipients together need not be of those of one call.
     """
     addresses = tuple(recipient.address for recipient in job.recipients)
-    earlier = progress.to_go_on_with(job.unfinished, provider, addresses, job.key) if backend.resumes else None
-    key = job.key or (earlier.idempotency_key if earlier is not None else uuid7())
+    repeated = job.key if job.repeats(provider) else None
+    earlier = progress.to_go_on_with(job.unfinished, provider, addresses, repeated) if backend.resumes else None
+    key = repeated or (earlier.idempotency_key if earlier is not None else uuid7())
     outbound = outbound.for_call(addresses, str(key))
     verdict = backend.verdict(outbound)
     demanded = job.message.tenant.lossless == Tenant.Lossless.REQUIRED
@@ -222,7 +236,7 @@ def begin(
     )
     if backend.resumes:
         outbound.progress = progress.Kept(attempt)
-    job.last = Call(provider, backend, outbound, attempt, permit, probe, earlier)
+    job.last = Call(provider, backend, outbound, attempt, permit, probe, earlier, repeats=repeated is not None)
     if earlier is not None:
         earlier.progress = None  # as its row will say
     return job.last
@@ -294,6 +308,16 @@ def make(call: Call) -> tuple[Outcome, int]:
     return outcome, round(took * 1000)
 
 
+def answer(call: Future[tuple[Outcome, int]]) -> tuple[Outcome, int]:
+    """What `make` has returned. When it did raise after all, nobody knows what the provider has done."""
+    error = call.exception()
+    if not isinstance(error, Exception):
+        return call.result()
+    log.error("call broke off", exc_info=error)
+    text = f"The call broke off ({type(error).__name__})."
+    return TemporaryFailure(text, code="internal", outcome_unknown=True), 0
+
+
 def is_silence(failure: TemporaryFailure) -> bool:
     """Whether the service itself did not answer or broke down, whatever message it was called for (PRV-10)."""
     return failure.code not in _NOT_THE_SERVICE and (failure.status_code is None or failure.status_code >= 500)
@@ -321,6 +345,8 @@ _NO_RESULT = base.RecipientResult(base.RecipientStatus.DEFERRED, code="no_result
 def _settle_result(job: Job, call: Call, result: SendResult) -> None:
     attempt = call.attempt
     job.waiting = False
+    if call.repeats:
+        job.key = None
     attempt.provider_message_id = clean(result.provider_message_id, 255)
     attempt.response_code = result.status_code
     for recipient in job.recipients:
@@ -368,7 +394,7 @@ def _uses_up_a_try(call: Call, failure: ProviderError) -> bool:
 def _settle_failure(job: Job, call: Call, failure: ProviderError) -> None:
     attempt = call.attempt
     # What a fallback refuses for good while the primary only had a hiccup is the fallback's own opinion.
-    hiccup = any(isinstance(earlier, TemporaryFailure) for earlier in job.failures)
+    hiccup = any(isinstance(earlier, TemporaryFailure | Paused) for earlier in job.failures)
     job.failures.append(failure)
     job.failed_at = call.provider.name
     final = isinstance(failure, PermanentFailure) and not passes_on(failure) and not hiccup
@@ -376,7 +402,7 @@ def _settle_failure(job: Job, call: Call, failure: ProviderError) -> None:
         job.waiting = False
     if call.back is not None:
         job.come_back(call.back)
-    if isinstance(failure, PermanentFailure):
+    if isinstance(failure, PermanentFailure) and call.repeats:
         job.key = None  # the provider has answered after all
     if failure.retry_after is not None:
         job.retry_after = max(failure.retry_after, job.retry_after or 0)
@@ -384,7 +410,9 @@ def _settle_failure(job: Job, call: Call, failure: ProviderError) -> None:
     attempt.error_code, attempt.error_text = clean(failure.code, 64), clean(failure.text, 1000)
     status = RecipientStatus.FAILED if final else RecipientStatus.DEFERRED
     if job.outcome_unknown:
-        attempt.status, status = DeliveryLog.Status.UNKNOWN, RecipientStatus.UNKNOWN
+        status = RecipientStatus.UNKNOWN
+    if (call.repeats and job.key) or (isinstance(failure, TemporaryFailure) and failure.outcome_unknown):
+        attempt.status = DeliveryLog.Status.UNKNOWN
     elif isinstance(failure, PermanentFailure):
         attempt.status = DeliveryLog.Status.FAILED
     else:

@@ -160,14 +160,13 @@ def _finish(message: Message, recipients: Sequence[Recipient], now: datetime) ->
 
 
 def _wait_or_give_up(work: Work, pending: Sequence[Recipient], now: datetime) -> None:
-    unreadable = next((f.text for job in work.jobs for f in job.failures if f.code == UNREADABLE), "")
-    open_jobs = [job for job in work.jobs if any(r.status in PENDING_STATUSES for r in job.recipients)]
-    if unreadable and not any(job.skipped for job in work.jobs):
+    open_jobs = _open(work)
+    if unreadable := _unreadable(open_jobs):
         _dead_letter(work, pending, now, UNREADABLE, unreadable)
     elif _must_hold_unknown(work):
         _hold(work.message, "The provider's answer was lost; it may have taken the message. Release sends it again.")
     elif work.hiccup:
-        _put_off(work.message, work.problem, now + WAIT_FOR_PROVIDER)
+        _put_off(work, pending, now, work.problem, now + WAIT_FOR_PROVIDER)
     elif work.problem:
         _retry(work, pending, now, [retry.next_try(work.message.tries, settings.DELIVERY_RETRY_SCHEDULE, now, None)])
     elif any(not job.waiting for job in open_jobs):
@@ -178,6 +177,21 @@ def _wait_or_give_up(work: Work, pending: Sequence[Recipient], now: datetime) ->
         _wait_for_provider(work, pending, now)
     else:
         _hold(work.message, work.hold)
+
+
+def _open(work: Work) -> list[Job]:
+    """The jobs with recipients that still have to be served."""
+    return [job for job in work.jobs if any(r.status in PENDING_STATUSES for r in job.recipients)]
+
+
+def _unreadable(open_jobs: Sequence[Job]) -> str:
+    """Why nobody will ever carry the message, "" while somebody may: whoever takes it whole may only have been busy."""
+    for job in open_jobs:
+        if job.skipped or job.candidates or not all(isinstance(failure, PermanentFailure) for failure in job.failures):
+            return ""
+        if not any(failure.code == UNREADABLE for failure in job.failures):
+            return ""
+    return next((f.text for job in open_jobs for f in job.failures if f.code == UNREADABLE), "")
 
 
 def _would_be_changed(job: Job) -> str:
@@ -205,7 +219,9 @@ def _must_hold_unknown(work: Work) -> bool:
     if work.message.tenant.unknown_outcome != Tenant.UnknownOutcome.HOLD:
         return False
     exhausted = work.message.tries >= len(settings.DELIVERY_RETRY_SCHEDULE)
-    return any(job.outcome_unknown and (exhausted or not job.asks_again_safely) for job in work.jobs)
+    return any(
+        job.outcome_unknown and ((exhausted and not job.waiting) or not job.asks_again_safely) for job in work.jobs
+    )
 
 
 def _hold(message: Message, reason: str) -> None:
@@ -215,14 +231,14 @@ def _hold(message: Message, reason: str) -> None:
 
 
 def _wait_for_provider(work: Work, pending: Sequence[Recipient], now: datetime) -> None:
-    """Nothing was tried, so no try is used up; such mail is given up by age only (RET-6)."""
-    message = work.message
-    since = max(message.accepted_at, message.scheduled_at or message.accepted_at)
-    reason = next((f.text for job in work.jobs for f in job.failures), "Every provider of the route is unhealthy.")
-    if now - since > timedelta(seconds=settings.DELIVERY_MAX_AGE):
-        _dead_letter(work, pending, now, "too_old", f"Given up by age. {reason}")
-        return
-    _put_off(message, reason, min((_back(job, now) for job in work.jobs), default=now + WAIT_FOR_PROVIDER))
+    """Nothing was tried, so no try is used up."""
+    jobs = _open(work)
+    otherwise = "Every provider of the route is unhealthy."
+    if any(job.candidates for job in jobs):
+        otherwise = "The worker had no time left for it."
+    reason = next((failure.text for job in jobs for failure in job.failures), otherwise)
+    until = min((_back(job, now) for job in jobs), default=now + WAIT_FOR_PROVIDER)
+    _put_off(work, pending, now, reason, until)
 
 
 def _back(job: Job, now: datetime) -> datetime:
@@ -234,11 +250,24 @@ def _back(job: Job, now: datetime) -> datetime:
     return min(soonest, now + LONGEST_WAIT)
 
 
-def _put_off(message: Message, reason: str, until: datetime) -> None:
-    """Look again later; no try is used up."""
+def _put_off(work: Work, pending: Sequence[Recipient], now: datetime, reason: str, until: datetime) -> None:
+    """Look again later; no try is used up, so that such mail is given up by age only (RET-6)."""
+    message = work.message
+    if _too_old(message, now):
+        _dead_letter(work, pending, now, "too_old", f"Given up by age. {reason}")
+        return
     message.status = MessageStatus.RETRYING
     message.status_reason = reason[:500]
     message.next_attempt_at = until
+
+
+def _too_old(message: Message, now: datetime) -> bool:
+    """What a person has released or tried again counts from then on."""
+    longest = timedelta(seconds=settings.DELIVERY_MAX_AGE)
+    if now - max(message.accepted_at, message.scheduled_at or message.accepted_at) <= longest:
+        return False
+    released = Event.objects.filter(message_id=message.pk, type=EventType.RELEASED, occurred_at__gt=now - longest)
+    return not released.exists()
 
 
 def _retry(work: Work, pending: Sequence[Recipient], now: datetime, times: Sequence[datetime | None]) -> None:
@@ -251,20 +280,26 @@ def _retry(work: Work, pending: Sequence[Recipient], now: datetime, times: Seque
         message.status = MessageStatus.RETRYING
         message.status_reason = reason[:500]
         message.next_attempt_at = max(later)
-    elif work.hold and any(recipient.status in PENDING_STATUSES for recipient in pending):
-        _hold(message, work.hold)
-    elif any(job.waiting for job in work.jobs):
+    elif any(job.waiting for job in _open(work)):
         _wait_for_provider(work, pending, now)
     else:
         _dead_letter(work, pending, now, "retries_exhausted", f"Gave up after {message.tries} retries. {reason}")
 
 
 def _dead_letter(work: Work, pending: Sequence[Recipient], now: datetime, code: str, reason: str) -> None:
+    """Recipients that wait for a person go on waiting."""
     message = work.message
-    message.status = MessageStatus.DLQ
-    message.status_reason = reason[:500]
-    message.next_attempt_at, message.finished_at = None, now
+    served = {recipient.pk for job in work.jobs for recipient in job.recipients}
+    held = {recipient.pk for recipient in pending} - served if work.hold else set()
+    if held:
+        _hold(message, work.hold)
+    else:
+        message.status = MessageStatus.DLQ
+        message.status_reason = reason[:500]
+        message.next_attempt_at, message.finished_at = None, now
     for recipient in pending:
+        if recipient.pk in held:
+            continue
         if recipient.status in PENDING_STATUSES:
             recipient.status = RecipientStatus.FAILED
         recipient.error_code = recipient.error_code or code

@@ -40,10 +40,8 @@ def plan(claimed: Claimed, message: OutboundMessage) -> Work:
     """The jobs of this claim; recipients that get none are settled or say why they wait."""
     work = Work(claimed)
     table = routing.table_for(claimed.message.tenant)
-    open_recipients = _without_suppressed(work, _after_lost_answers(work, table))
-    if not open_recipients:
-        return work
     facts = _Facts(claimed, message, with_headers=bool(table.rules))
+    open_recipients = _without_suppressed(work, _after_lost_answers(work, table, facts))
     for group in routing.plan(table, open_recipients, facts, released=claimed.message.released):
         _apply(work, group)
     return work
@@ -89,7 +87,7 @@ def _without_suppressed(work: Work, recipients: Sequence[Recipient]) -> list[Rec
     return [recipient for recipient in recipients if recipient.pk not in claimed.suppressed]
 
 
-def _after_lost_answers(work: Work, table: routing.Table) -> list[Recipient]:
+def _after_lost_answers(work: Work, table: routing.Table, facts: _Facts) -> list[Recipient]:
     """Deal with recipients whose last attempt has no known outcome (DEL-5); returns those to be routed as usual.
 
     Where the provider recognises the key of that attempt, it is asked again with the same key and the same recipients.
@@ -102,10 +100,9 @@ def _after_lost_answers(work: Work, table: routing.Table) -> list[Recipient]:
         if provider is None or not set(attempt.recipients) <= set(unknown):
             continue
         recipients = [unknown.pop(address) for address in attempt.recipients]
-        # Only this provider can say what became of that attempt. Another one may serve these recipients where the
-        # tenant would rather have a message twice than wait.
-        others = [] if _holds_unknown(claimed) else [other for other in table.defaults if other.pk != provider.pk]
-        again = Job(work.message, recipients, [provider, *others], key=attempt.idempotency_key)
+        # Only this provider can say what became of that attempt.
+        others = [other for other in _others(claimed, table, recipients, facts) if other.pk != provider.pk]
+        again = Job(work.message, recipients, [provider, *others], attempt.idempotency_key, provider.pk)
         again.unfinished = claimed.unfinished
         work.jobs.append(again)
     asked_again = {recipient.address for job in work.jobs for recipient in job.recipients}
@@ -113,6 +110,18 @@ def _after_lost_answers(work: Work, table: routing.Table) -> list[Recipient]:
         work.hold = HOLD_UNKNOWN
         asked_again |= set(unknown)
     return [recipient for recipient in claimed.pending if recipient.address not in asked_again]
+
+
+def _others(
+    claimed: Claimed, table: routing.Table, recipients: Sequence[Recipient], facts: _Facts
+) -> Sequence[Provider]:
+    """Who may serve the recipients of a call whose answer was lost besides the provider that was called: the others
+    of their route, where the tenant would rather have a message twice than wait; nobody where that would mail
+    somebody who is suppressed by now, or where their routes are no longer the same."""
+    if _holds_unknown(claimed) or any(recipient.pk in claimed.suppressed for recipient in recipients):
+        return ()
+    groups = routing.plan(table, recipients, facts, released=claimed.message.released)
+    return groups[0].providers if len(groups) == 1 else ()
 
 
 def _holds_unknown(claimed: Claimed) -> bool:

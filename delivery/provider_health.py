@@ -60,11 +60,12 @@ def returned_unless_used(provider: Provider, probe: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        _give_back(provider, probe)
+        give_back(provider, probe)
         raise
 
 
-def _give_back(provider: Provider, probe: str) -> None:
+def give_back(provider: Provider, probe: str) -> None:
+    """Another message may probe; never raises for the database's sake."""
     try:
         health.give_back(provider, probe)
     except DatabaseError:
@@ -91,7 +92,7 @@ def give_back_unmade(begun: Iterable[tuple[Any, Job, Call]], made: Iterable[tupl
     still = {call.attempt.pk for _, _, call in made}
     for _, _, call in begun:
         if call.probe and call.attempt.pk not in still:
-            _give_back(call.provider, call.probe)
+            give_back(call.provider, call.probe)
 
 
 def passed_over(jobs: Iterable[Job]) -> list[dict[str, str]]:

@@ -93,13 +93,14 @@ class Delivery:
 
     def _step(self) -> None:
         page = Page()
-        for future in self._wait():
-            if future in self.fetches:
-                self._fetched(self.fetches.pop(future), future.result(), page)
-            else:
-                self._answered(*self.calls.pop(future), future.result(), page)
-        for turn in [] if self.closing else self.line.take_due():
-            self._taken(turn, page)
+        try:
+            self._look(page)
+        except Exception:
+            # What providers have said already must be written down; nothing more is begun.
+            begun, page.calls = page.calls, []
+            provider_health.give_back_unmade(begun, [])
+            page.write()
+            raise
         begun = list(page.calls)
         page.write()
         provider_health.give_back_unmade(begun, page.calls)
@@ -113,6 +114,16 @@ class Delivery:
             left = progress.left_behind(attempt)
             if left is not None:
                 pool().submit(progress.discard, *left)
+
+    def _look(self, page: Page) -> None:
+        """Enter on the page what has come back, and what may go on."""
+        for future in self._wait():
+            if future in self.fetches:
+                self._fetched(self.fetches.pop(future), future.result(), page)
+            else:
+                self._answered(*self.calls.pop(future), attempts.answer(future), page)
+        for turn in [] if self.closing else self.line.take_due():
+            self._taken(turn, page)
 
     def _fetch_some(self) -> None:
         while self.waiting and (not self.bytes or self.bytes + self.waiting[0].message.size <= MAX_BYTES):
@@ -166,6 +177,7 @@ class Delivery:
             outcome = TemporaryFailure("The answer was not understood.", code="internal", outcome_unknown=True)
             attempts.settle(job, call, outcome, duration_ms)
         page.finished.append(call.attempt)
+        page.recipients.extend(job.recipients)
         provider_health.note(job, call, outcome)
         log_attempt(work, job, call)
         self.line.wake(call.provider)
@@ -175,7 +187,6 @@ class Delivery:
             self._next_call(work, job, page)
         if not self._conclude_if_done(work, page):
             page.under_way.append(work)
-            page.recipients.extend(job.recipients)
 
     def _taken(self, turn: Turn, page: Page) -> None:
         """The moment of a call that waited in line has come."""
@@ -193,6 +204,11 @@ class Delivery:
             except Exception as error:  # noqa: BLE001 -- not_begun logs it
                 attempts.not_begun(job, error)
             turn = None
+        if turn is not None:
+            # Too late for this claim: nobody has asked that provider.
+            job.candidates.insert(0, turn.provider)
+            provider_health.give_back(turn.provider, turn.probe)
+            self.line.give_back([turn.permit] if turn.permit else [])
 
     @staticmethod
     def _choose(work: Work, job: Job) -> Turn | None:
@@ -219,7 +235,8 @@ class Delivery:
                 if not turn.backend.takes_raw:
                     message.parsed()
                     whole = message.for_call(whole.recipients, "")
-                pieces = [] if turn.split else turn.backend.split(whole)
+                as_it_is = turn.split or job.repeats(turn.provider)
+                pieces = [] if as_it_is else turn.backend.split(whole)
                 if len(pieces) <= 1:
                     call = attempts.begin(job, turn.provider, turn.backend, whole, permit, probe=turn.probe)
         if len(pieces) > 1:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from delivery import provider_health
 from delivery.attempts import Job, pass_over
 from delivery.outcome import Work
 from providers import health, limits
@@ -50,7 +51,9 @@ def limited(turn: Turn, wait: Wait) -> bool:
     job.failed_at = turn.provider.name
     job.come_back(wait.seconds)
     pass_over(job, failure)
-    return bool(job.candidates) and job.key is None and wait.seconds > LONG and wait.reason in {"day", "blocked"}
+    if job.repeats(turn.provider) or not job.candidates:
+        return False
+    return wait.seconds > LONG and wait.reason in {"day", "blocked"}
 
 
 class Line:
@@ -133,5 +136,5 @@ class Line:
     def close(self) -> None:
         """Whatever happened: nothing stays occupied by calls that were never made."""
         for turn in self.turns:
-            health.give_back(turn.provider, turn.probe)
+            provider_health.give_back(turn.provider, turn.probe)
         self.give_back(list(self._unused))
