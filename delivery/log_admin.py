@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.contrib import admin
@@ -12,7 +11,7 @@ from django.http import HttpRequest
 from accounts.tenancy import Area
 from accounts.tenant_admin import VisibleRelatedFilter
 from delivery.models import DeliveryLog
-from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline
+from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline, in_lines
 from providers.admin import TypeFilter
 from providers.fidelity import Fidelity, Verdict
 
@@ -51,13 +50,13 @@ class DeliveryLogAdmin(VerdictMixin, OfMessageAdmin):
         "created_at",
         "status",
         "provider_name",
-        "provider_type",
-        "account",
-        "message_id",
         "attempt_number",
         "verdict",
         "response_code",
         "error_code",
+        "account",
+        "message_id",
+        "provider_type",
         "duration_ms",
     )
     list_select_related = ("account",)
@@ -103,4 +102,4 @@ class DeliveryLogAdmin(VerdictMixin, OfMessageAdmin):
 
     @admin.display(description="results")
     def results_told(self, row: DeliveryLog) -> str:
-        return json.dumps(row.results, indent=2, ensure_ascii=False)
+        return in_lines(row.results)

@@ -11,7 +11,8 @@ from django.db.models import Q, QuerySet
 from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from accounts.tenancy import Area, Verb, permits
 from accounts.tenant_admin import RoleInline, TenantModelAdmin
@@ -55,6 +56,31 @@ class OccurringFilter(admin.ChoicesFieldListFilter):
         for name, choice in zip(names, super().choices(changelist), strict=False):
             if name not in self.not_yet:
                 yield choice
+
+
+def in_words(value: Any) -> str:
+    """A value of a JSON field as one would write it: `anna@acme.example: delivered, bert@acme.example: bounced`."""
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{_name(key)}: {in_words(inner)}" for key, inner in value.items()) or "-"
+        case list():
+            return "; ".join(in_words(inner) for inner in value) or "-"
+        case _:
+            return str(value)
+
+
+def in_lines(value: dict[str, Any]) -> SafeString | str:
+    """The same with a line for each entry."""
+    lines = ((_name(key), in_words(inner)) for key, inner in value.items())
+    return format_html_join("", "<div>{}: {}</div>", lines) or "-"
+
+
+def _name(key: str) -> str:
+    return key if "@" in key else key.replace("_", " ")
 
 
 def as_uuid(text: str) -> uuid.UUID | None:

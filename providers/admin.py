@@ -45,6 +45,10 @@ def _specs(type_: str) -> tuple[ConfigField, ...]:
         return ()
 
 
+def _stored(provider: Provider | None) -> dict[str, Any]:
+    return {} if provider is None else provider.config or {}
+
+
 @admin.register(Provider)
 class ProviderAdmin(TrialPage, HealthMixin):
     """A new provider begins with its type; the form then asks for what that type needs."""
@@ -108,14 +112,14 @@ class ProviderAdmin(TrialPage, HealthMixin):
             **self.admin_site.each_context(request),
             "title": "Choose a type",
             "opts": self.opts,
-            "types": self.offered_types(request),
+            "types": [(type_, registry.label(type_)) for type_ in self.offered_types(request)],
         }
         return TemplateResponse(request, "admin/providers/provider/choose_type.html", context)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if obj is None or self.has_change_permission(request, obj):
             kwargs["form"] = provider_form(
-                self._type(request, obj), existing=obj is not None, by_operator=request.user.is_superuser
+                self._type(request, obj), stored=_stored(obj), by_operator=request.user.is_superuser
             )
         return super().get_form(request, obj, change=change, **kwargs)
 
@@ -124,7 +128,7 @@ class ProviderAdmin(TrialPage, HealthMixin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None or self.has_change_permission(request, obj):
-            settings = setting_names(self._type(request, obj), existing=obj is not None)
+            settings = setting_names(self._type(request, obj), stored=_stored(obj))
         else:
             settings = ["settings_told"]
         about = ["tenant", "name", *([] if obj is None else ["type"]), "enabled"]

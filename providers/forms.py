@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django import forms
@@ -18,6 +19,9 @@ from providers.models import SCHEDULE, Provider, RoutingRule, RoutingTarget
 
 PREFIX = "config_"
 CLEAR = "_clear"
+WIDTH = 50
+"""Characters of a field that are in sight: a URL or a key shall be read in one piece."""
+_SECRET = {"autocomplete": "new-password", "size": WIDTH}
 _DESTINATION = frozenset(
     {"host", "port", "base_url", "security", "allow_plaintext", "verify_certificate", "ca_certificate"}
 )
@@ -95,8 +99,8 @@ class ProviderForm(ErrorsAnywhere, forms.ModelForm):
         return any((cleaned.get(PREFIX + spec.name) or None) != (before(spec) or None) for spec in watched)
 
 
-def provider_form(type_: str, *, existing: bool, by_operator: bool = False) -> type[ProviderForm]:
-    """The form for a provider of this type; `existing` when there may be a stored secret to remove.
+def provider_form(type_: str, *, stored: Mapping[str, Any], by_operator: bool = False) -> type[ProviderForm]:
+    """The form for a provider of this type; `stored` are the settings it has, among them secrets that can be removed.
 
     `by_operator` tells whether a platform operator fills it in.
     """
@@ -104,15 +108,15 @@ def provider_form(type_: str, *, existing: bool, by_operator: bool = False) -> t
     fields: dict[str, Any] = {}
     for spec in specs:
         fields[PREFIX + spec.name] = _field(spec)
-        if existing and spec.kind == "secret" and not spec.required:
+        if stored.get(spec.name) and spec.kind == "secret" and not spec.required:
             fields[PREFIX + spec.name + CLEAR] = forms.BooleanField(required=False, label=f"Remove: {spec.label}")
     about = {"provider_type": type_, "specs": specs, "by_operator": by_operator}
     return type("ProviderForm", (ProviderForm,), {**about, **fields})
 
 
-def setting_names(type_: str, *, existing: bool) -> list[str]:
+def setting_names(type_: str, *, stored: Mapping[str, Any]) -> list[str]:
     """The names of the form's fields for the settings, in order."""
-    return [name for name in provider_form(type_, existing=existing).declared_fields if name.startswith(PREFIX)]
+    return [name for name in provider_form(type_, stored=stored).declared_fields if name.startswith(PREFIX)]
 
 
 def _field(spec: ConfigField) -> forms.Field:
@@ -127,11 +131,13 @@ def _field(spec: ConfigField) -> forms.Field:
             choices = [*blank, *((choice, choice) for choice in spec.choices)]
             return forms.ChoiceField(**common, choices=choices, initial=spec.default)
         case "secret":
-            return forms.CharField(**common, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}))
+            return forms.CharField(
+                **common, widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": WIDTH})
+            )
         case "text":
             return LongTextField(**common, initial=spec.default)
         case _:
-            return forms.CharField(**common, initial=spec.default)
+            return forms.CharField(**common, initial=spec.default, widget=forms.TextInput(attrs={"size": WIDTH}))
 
 
 class ConditionsField(forms.JSONField):

@@ -80,4 +80,4 @@ class HealthEventAdmin(TenantModelAdmin):
 
 
 def _moment(when: Any) -> str:
-    return date_format(timezone.localtime(when), "Y-m-d H:i:s")
+    return date_format(timezone.localtime(when), "Y-m-d H:i:s T")

@@ -30,12 +30,26 @@ _PATHS: dict[str, str] = {
     "stdout": "providers.backends.stdout.StdoutBackend",
     "memory": "providers.backends.memory.MemoryBackend",
 }
+_LABELS: dict[str, str] = {
+    "ses": "Amazon SES",
+    "msgraph": "Microsoft Graph (Exchange Online)",
+    "smtp": "any SMTP server",
+    "file": "a folder on this server, for trying out",
+    "stdout": "standard output, for trying out",
+}
+"""What a type is, where its name does not say so."""
 _FOR_TESTS = frozenset({"memory"})
 
 
 def types() -> tuple[str, ...]:
     """The types people may choose; the one that only tests use is not among them."""
     return tuple(type_ for type_ in _PATHS if type_ not in _FOR_TESTS)
+
+
+def label(type_: str) -> str:
+    """The type as people are offered it."""
+    told = _LABELS.get(type_)
+    return f"{type_}: {told}" if told else type_
 
 
 def backend_class(type_: str) -> type[Backend]:

@@ -113,6 +113,29 @@ def test_a_dead_letter_is_called_one(client, admin, acme_account):
         assert "Dlq" not in page
 
 
+def test_what_an_event_knows_is_told_in_words(client, admin, acme_account):
+    data = {
+        "passed_over": [{"provider": "Main"}, {"provider": "Spare"}],
+        "recipients": {"anna_b@x.example": "delivered"},
+    }
+    event = EventFactory(message__account=acme_account, type="delivered", data={"hard": True, "text": "<b>", **data})
+    for url in (page_of(event), page_of(event.message), "/admin/delivery/event/"):
+        page = shown(client, url)
+        for told in ("passed over: provider: Main; provider: Spare", "recipients: anna_b@x.example: delivered"):
+            assert told in page, url
+        assert "hard: yes" in page
+        assert "text: &lt;b&gt;" in page
+        assert "&quot;Main&quot;" not in page
+
+
+def test_the_results_of_an_attempt_are_told_in_words(client, admin, acme_account):
+    log = DeliveryLogFactory(message__account=acme_account, results={"anna@x.example": {"status": "failed"}})
+    assert "anna@x.example: status: failed" in shown(client, page_of(log))
+    log.results = {}
+    log.save()
+    assert "{}" not in shown(client, page_of(log))
+
+
 def test_operators_filter_messages_by_tenant(client, operator, acme_account, globex_account):
     message = MessageFactory(account=acme_account)
     MessageFactory(account=globex_account)

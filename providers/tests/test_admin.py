@@ -68,6 +68,7 @@ def test_a_new_provider_begins_with_its_type(client, admin):
     page = client.get(ADD).content.decode()
     for type_ in registry.types():
         assert (f'href="?type={type_}"' in page) == (not registry.backend_class(type_).sandbox)
+    assert "ses: Amazon SES" in page  # a name nobody could guess is explained
     assert client.get(ADD + "?type=nonsense").content.decode().count("Choose a type") >= 1
 
 
@@ -336,6 +337,22 @@ def test_the_page_shows_the_webhooks_address_and_what_is_missing(client, admin, 
     assert address in page
     assert "missing" not in page
     assert "correct horse" not in page
+
+
+def test_an_address_whose_beginning_nobody_has_set_says_who_sets_it(client, admin, acme):
+    provider = ProviderFactory(tenant=acme, type="postmark", config={"server_token": "t" * 20})
+    page = client.get(page_of(provider)).content.decode()
+    assert f"https://&lt;this server&gt;/webhooks/{provider.pk}/" in page
+    assert "once the platform operator has set WEB_PUBLIC_URL" in page
+
+
+def test_only_a_secret_that_is_stored_can_be_removed(client, admin, acme):
+    """PRV-12."""
+    provider = ProviderFactory(tenant=acme, type="postmark", config={"server_token": "t" * 20})
+    assert "Remove: Webhook password" not in client.get(page_of(provider)).content.decode()
+    provider.config = provider.config | {"webhook_password": "correct horse"}
+    provider.save()
+    assert "Remove: Webhook password" in client.get(page_of(provider)).content.decode()
 
 
 def test_a_type_without_webhooks_shows_no_address(client, admin, smarthost):

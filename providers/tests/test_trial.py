@@ -84,7 +84,7 @@ def test_a_wrong_key_is_told_in_the_services_words_and_not_shown(client, admin, 
         provider = ProviderFactory(tenant=acme, type="sendgrid", config=config)
         answer = client.post(url_of(provider), {"what": "connection"})
     page = text_of(answer)
-    assert "The settings do not work." in page
+    assert "The test failed; below is what is known." in page
     assert "authorization required" in page
     assert "Reply code 401" in page
     assert "key-of-nobody-5555" not in answer.content.decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html_join
 
 from providers.models import Provider
 from providers.webhooks import registry
@@ -14,9 +14,16 @@ def has_webhook(type_: str) -> bool:
     return registry.receiver_class(type_) is not None
 
 
+UNKNOWN = "<this server>"
+UNKNOWN_TOLD = (
+    "In place of <this server> comes the name by which the world reaches this web; it is shown here once the "
+    "platform operator has set WEB_PUBLIC_URL."
+)
+
+
 def address(provider: Provider) -> str:
     """Where the service is to send its events, as the world sees us."""
-    origin = settings.WEB_PUBLIC_URL or "https://<this server>"
+    origin = settings.WEB_PUBLIC_URL or f"https://{UNKNOWN}"
     return origin + reverse("webhook", args=[provider.pk])
 
 
@@ -25,7 +32,9 @@ def told(provider: Provider) -> str:
     receiver = registry.receiver(provider.type, provider.config or {})
     if receiver is None:
         return "This type has no webhooks: that a provider of it took a message is the last that is known."
-    missing = ", ".join(receiver.missing())
-    if missing:
-        return format_html("{}<br>Nothing sent there is taken yet; missing: {}.", address(provider), missing)
-    return address(provider)
+    lines = [address(provider)]
+    if not settings.WEB_PUBLIC_URL:
+        lines.append(UNKNOWN_TOLD)
+    if missing := ", ".join(receiver.missing()):
+        lines.append(f"Nothing sent there is taken yet; missing: {missing}.")
+    return format_html_join("", "<div>{}</div>", ((line,) for line in lines))
