@@ -1,5 +1,8 @@
 """What services tell by webhook: believed only when it is the row's own service, and understood. EVT-1."""
 
+import base64
+import hashlib
+import hmac
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -203,6 +206,21 @@ def test_a_mailgun_token_is_good_for_one_story():
     assert refusal(service, as_request(headers, json.dumps(told).encode())) == 403
 
 
+def test_a_mailgun_token_stays_used_however_it_is_cut_off_from_its_timestamp():
+    """EVT-1: the signature is of both in one piece, and 1700000000e0 is a timestamp too."""
+    service = Mailgun()
+    stamp, token = str(int(_now().timestamp())), "e0" + "7" * 48
+    signature = hmac.new(service.secret.encode(), f"{stamp}{token}".encode(), hashlib.sha256).hexdigest()
+
+    def request(timestamp, token, word):
+        block = {"timestamp": timestamp, "token": token, "signature": signature}
+        body = json.dumps({"signature": block, "event-data": service.event(word)}).encode()
+        return as_request({"Content-Type": "application/json"}, body)
+
+    assert len(receiver(service).receive(request(stamp, token, "bounced"))) == 1
+    assert refusal(service, request(f"{stamp}e0", token[2:], "complained")) == 403
+
+
 @pytest.mark.parametrize(
     ("sg_message_id", "smtp_id", "known"),
     [
@@ -263,6 +281,19 @@ def test_a_resend_key_that_is_none_opens_nothing():
     request = service.request(service.event("bounced"))
     with pytest.raises(WebhookRefused) as refused:
         registry.receiver("resend", {"webhook_signing_key": "whsec_***"}).receive(request)
+    assert refused.value.status == 403
+
+
+@pytest.mark.parametrize("key", ["whsec_", "whsec_===="])
+def test_a_resend_key_that_is_empty_opens_nothing(key):
+    """EVT-1: whoever knows the address could sign with it."""
+    service = Resend()
+    body = json.dumps(service.event("bounced")).encode()
+    stamp = str(int(_now().timestamp()))
+    signature = base64.b64encode(hmac.new(b"", f"msg_1.{stamp}.".encode() + body, hashlib.sha256).digest()).decode()
+    headers = {"svix-id": "msg_1", "svix-timestamp": stamp, "svix-signature": f"v1,{signature}"}
+    with pytest.raises(WebhookRefused) as refused:
+        registry.receiver("resend", {"webhook_signing_key": key}).receive(as_request(headers, body))
     assert refused.value.status == 403
 
 

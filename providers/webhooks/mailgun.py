@@ -39,7 +39,7 @@ class MailgunReceiver(Receiver):
         if not auth.equal(signature, auth.digest(key, f"{timestamp}{token}".encode("utf-8", "replace")).hex()):
             raise auth.refused("The signature is wrong.")
         auth.check_recent(auth.moment(timestamp), request.received_at, PAST)
-        _use_token(token, request.body)
+        _use_proof(timestamp + token, request.body)
 
     def parse(self, request: WebhookRequest) -> list[ProviderEvent]:
         def read(item: Any) -> Iterator[ProviderEvent]:
@@ -70,9 +70,12 @@ class MailgunReceiver(Receiver):
         return self.each([request.json()], read)
 
 
-def _use_token(token: str, body: bytes) -> None:
-    """The same story again is Mailgun trying again; another story under a used token is refused."""
-    name = shared_state.key("webhook", "mailgun", hashlib.sha256(token.encode("utf-8", "replace")).hexdigest())
+def _use_proof(signed: str, body: bytes) -> None:
+    """The same story again is Mailgun trying again; another story under a used token is refused.
+
+    All that is signed is looked at: nothing says where in it the timestamp ends and the token begins, and the same
+    signature is good for either reading."""
+    name = shared_state.key("webhook", "mailgun", hashlib.sha256(signed.encode("utf-8", "replace")).hexdigest())
     story = hashlib.sha256(body).digest()
     try:
         client = shared_state.client()

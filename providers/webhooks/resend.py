@@ -31,7 +31,9 @@ class ResendReceiver(Receiver):
         try:
             key = base64.b64decode(self.config["webhook_signing_key"].removeprefix("whsec_"), validate=True)
         except (binascii.Error, ValueError):
-            raise auth.refused("The signing key of the row is not one.") from None
+            key = b""
+        if not key:  # anybody can sign with an empty one
+            raise auth.refused("The signing key of the row is not one.")
         expected = base64.b64encode(auth.digest(key, f"{id_}.{timestamp}.".encode() + request.body)).decode()
         # Several while a key is being changed; all are compared.
         if not any([auth.equal(signature, expected) for version, _, signature in given if version == "v1"]):  # noqa: C419
