@@ -108,6 +108,8 @@ def read(path: str, number: int) -> bytes:
         if not there:
             raise FileNotFoundError(errno.ENOENT, "no such body in the pack")
         content = os.pread(fd, length, offset)
+        if not _entry(fd, number)[2]:  # deleted meanwhile, and what was read may be zeros already
+            raise FileNotFoundError(errno.ENOENT, "no such body in the pack")
     if len(content) != length:
         raise NoPack(f"{len(content)} octets of {length}")
     return content

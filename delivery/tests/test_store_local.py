@@ -354,3 +354,20 @@ class TestPacks:
         [file] = {key.rpartition("/")[0] for key in packed(place)}
         with pytest.raises((BodyNotFound, SuspiciousFileOperation, StoreUnavailable)):
             store.read(f"{file}/{number}")
+
+    @pytest.mark.parametrize("last", [False, True])
+    def test_a_body_deleted_while_it_is_read_is_gone_and_never_zeros(self, place, monkeypatch, last):
+        """STO-1: a reader gets the octets that were stored, or none."""
+        keys = packed(place, 2)
+        if last:
+            store.delete(keys[1])
+        real = os.pread
+
+        def pread(fd, length, offset):
+            if length == 4000:
+                store.delete(keys[0])
+            return real(fd, length, offset)
+
+        monkeypatch.setattr(os, "pread", pread)
+        with pytest.raises(BodyNotFound):
+            store.read(keys[0])
