@@ -104,13 +104,14 @@ _MAX_JIS_REPAIR = 1 << 19
 """Octets of one ISO-2022-JP text that are mended character by character."""
 
 
-@lru_cache(maxsize=256)
 def codec_for(label: str) -> str | None:
     """The Python codec a charset label stands for, None when the label is unknown or not a charset."""
     found = _WORD.search(label.lower())
-    if not found:
-        return None
-    name = found.group()
+    return _codec_named(found.group()) if found else None
+
+
+@lru_cache(maxsize=256)  # of the short word in it: whoever writes a label may make it as long as a field
+def _codec_named(name: str) -> str | None:
     key = re.sub(r"[^a-z0-9]", "", name)
     if _ISO_2022_JP.fullmatch(key):
         return "iso-2022-jp"

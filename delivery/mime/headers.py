@@ -8,6 +8,8 @@ from delivery.mime import parameters
 from delivery.mime.fields import HeaderBlock, read_fields, skip_blank_lines
 from delivery.mime.words import decode_words, to_text
 
+REMEMBERED = 500
+"""Characters of the longest value that is remembered."""
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
@@ -73,8 +75,13 @@ def looks_multipart(raw: bytes) -> bool:
     return is_multipart(first_values(read_header(raw), ["content-type"])["content-type"])
 
 
-@lru_cache(maxsize=1024)
 def is_multipart(content_type: str) -> bool:
     """The same from the value of that field."""
+    # What is remembered must be short: a client may make up any number of long ones.
+    return (_is_multipart if len(content_type) <= REMEMBERED else _is_multipart.__wrapped__)(content_type)
+
+
+@lru_cache(maxsize=1024)
+def _is_multipart(content_type: str) -> bool:
     kind = parameters.parse(content_type)[0] if content_type else ""
     return not (kind.startswith("text") or kind in ("", "multipart/alternative"))

@@ -4,11 +4,13 @@ The times allowed are many times what is needed, for busy machines; a quadratic 
 """
 
 import time
+import tracemalloc
 from contextlib import contextmanager
 
 import pytest
 
-from delivery.mime import addresses, originators, parse, strip_headers
+from delivery.mime import addresses, is_multipart, originators, parse, strip_headers
+from delivery.mime.charsets import codec_for
 from delivery.mime.limits import MAX_ADDRESSES, MAX_DEPTH, MAX_PARTS
 
 MB = 1_000_000
@@ -164,3 +166,24 @@ def test_a_large_attachment_costs_little():
     with within(2):
         (item,) = parse(raw).attachments
     assert item.content == b"ABC" * 19 * (25 * MB // 78)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda text: is_multipart(f"text/plain; x={text}"),
+        lambda text: codec_for(f"no-charset {text}"),
+        lambda text: originators(f"From: {text} <me@acme.example>\r\n\r\n".encode()),
+    ],
+    ids=["is_multipart", "codec_for", "originators"],
+)
+def test_long_values_are_not_remembered(ask):
+    """MIM-3: a client that makes up ever new ones would fill the memory."""
+    ask("warm")
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            ask(f"{number:05}" + "x" * 100_000)
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
