@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import structlog
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Min, Q, QuerySet
 from django.utils import timezone
 
 from delivery import events as log_of_events
@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 PAGE = 200
 """Events in one transaction."""
 EARLY_KEPT = timedelta(hours=1)
+CLOCKS = timedelta(minutes=1)
+"""How far the clocks of two of our machines may be apart."""
 EARLY_MOST = 10_000
 """Early events kept for one provider; with more, its webhook is asked to come again later."""
 
@@ -86,21 +88,28 @@ def take(provider_id: uuid.UUID, events: Sequence[ProviderEvent]) -> Tally:
 
 
 def apply_early() -> int:
-    """Apply the early events whose message is known by now, and forget those that have waited too long; returns how
-    many were applied. Two at once do no harm."""
+    """Apply the early events whose message is known by now, and forget those that nothing is to be waited for and
+    those that have waited too long; returns how many were applied. Two at once do no harm."""
     tally = Tally()
+    foreign = 0
     for provider_id in list(EarlyEvent.objects.order_by().values_list("provider_id", flat=True).distinct()):
         after: uuid.UUID | None = None
+        # Asked before the recipients are looked for, as in `take`.
+        settled = (_open(provider_id).aggregate(first=Min("created_at"))["first"] or timezone.now()) - CLOCKS
         while page := _after(provider_id, after):
             after = page[-1].pk
             told = {row.pk: ProviderEvent.from_json(row.told) for row in page}
             with transaction.atomic():
                 strange = {event.event_id for event in _apply(provider_id, list(told.values()), tally)}
                 done = [pk for pk, event in told.items() if event.event_id not in strange]
-                EarlyEvent.objects.filter(pk__in=done).delete()
+                # Every call that was under way when these came is recorded, and none has their id: other people's
+                # mail, which must not use up the room for ours.
+                late = [row.pk for row in page if row.received_at < settled and row.pk not in done]
+                EarlyEvent.objects.filter(pk__in=done + late).delete()
+                foreign += len(late)
     forgotten, _ = EarlyEvent.objects.filter(received_at__lt=timezone.now() - EARLY_KEPT).delete()
-    if tally.applied or forgotten:
-        log.info("early events", applied=tally.applied, forgotten=forgotten)
+    if tally.applied or forgotten or foreign:
+        log.info("early events", applied=tally.applied, foreign=foreign, forgotten=forgotten)
     return tally.applied
 
 
@@ -115,11 +124,14 @@ def _pages(events: Sequence[ProviderEvent]) -> Iterator[Sequence[ProviderEvent]]
 
 
 def _under_way(provider_id: uuid.UUID) -> bool:
-    """Whether a call to this provider has not been recorded yet: it is being made, or its answer was lost and it may
-    be asked again."""
+    return _open(provider_id).exists()
+
+
+def _open(provider_id: uuid.UUID) -> QuerySet[DeliveryLog]:
+    """Calls to this provider that have not been recorded yet: they are being made, or their answer was lost and they
+    may be asked again."""
     lost = Q(status=DeliveryLog.Status.UNKNOWN, created_at__gt=timezone.now() - EARLY_KEPT)
-    calls = DeliveryLog.objects.filter(Q(status=DeliveryLog.Status.SENDING) | lost, provider_id=provider_id)
-    return calls.exists()
+    return DeliveryLog.objects.filter(Q(status=DeliveryLog.Status.SENDING) | lost, provider_id=provider_id).order_by()
 
 
 def _keep(provider_id: uuid.UUID, events: Sequence[ProviderEvent]) -> None:
@@ -147,15 +159,15 @@ def _apply(provider_id: uuid.UUID, events: Sequence[ProviderEvent], tally: Tally
     fresh: list[tuple[ProviderEvent, list[Recipient], Event]] = []
     changed: dict[uuid.UUID, Recipient] = {}
     for event in events:
-        candidates = [recipient for id_ in event.ids for recipient in by_id.get(id_, ())]
         if event.event_id in known:
             tally.repeated += 1
-        elif not candidates:
+            continue
+        message, meant = _whose(event, by_id)
+        if message is None:
             strange.append(event)
         else:
             known.add(event.event_id)
-            meant = _meant(event, candidates)
-            fresh.append((event, meant, _row(provider_id, event, candidates[0].message, meant)))
+            fresh.append((event, meant, _row(provider_id, event, message, meant)))
             changed |= {recipient.pk: recipient for recipient in meant if _tell(recipient, event)}
     log_of_events.record(row for _, _, row in fresh)
     rows.update_each(list(changed.values()), _WRITTEN)
@@ -185,6 +197,23 @@ def _locked(provider_id: uuid.UUID, events: Sequence[ProviderEvent]) -> Matches:
             recipient.message = messages[recipient.message_id]
             by_id[recipient.provider_message_id].append(recipient)
     return by_id
+
+
+def _whose(event: ProviderEvent, by_id: Matches) -> tuple[Message | None, list[Recipient]]:
+    """The message an event is about, and its recipients of whom it tells; none when nobody can say whose it is.
+
+    The likeliest id that is known decides: what follows may be a client's own Message-ID, in which it could name
+    somebody else's mail. Where the service takes even its own ids from there (Mailgun), two tenants of a shared
+    provider may have one in common; then neither is told what became of the other's mail.
+    """
+    candidates = next((by_id[id_] for id_ in event.ids if id_ in by_id), [])
+    meant = _meant(event, candidates)
+    tenants = {recipient.message.tenant_id for recipient in meant or candidates}
+    if len(tenants) > 1:
+        log.warning("event of an id that several tenants have", ids=event.ids, tenants=sorted(map(str, tenants)))
+    if len(tenants) != 1:
+        return None, []
+    return (meant or candidates)[0].message, meant
 
 
 def _meant(event: ProviderEvent, candidates: Sequence[Recipient]) -> list[Recipient]:

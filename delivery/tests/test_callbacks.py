@@ -242,3 +242,68 @@ def test_many_events_are_applied_page_by_page(acme_account, primary, monkeypatch
     tally = callbacks.take(primary.pk, [told("confirmed", to=address) for address in addresses])
     assert tally.applied == 10
     assert set(statuses(message).values()) == {"confirmed"}
+
+
+def test_what_came_before_every_call_that_is_open_now_is_somebody_elses_and_leaves_its_room(
+    acme_account, primary, monkeypatch
+):
+    """EVT-1: a busy application on the same account must not have our own events put off."""
+    monkeypatch.setattr(callbacks, "EARLY_MOST", 2)
+    first = DeliveryLogFactory(message__account=acme_account, provider=primary, status=DeliveryLog.Status.SENDING)
+    callbacks.take(primary.pk, [told("bounced", "somebody-elses"), told("bounced", "and-another")])
+    EarlyEvent.objects.update(received_at=timezone.now() - 2 * callbacks.CLOCKS)
+    DeliveryLog.objects.update(created_at=timezone.now() - 3 * callbacks.CLOCKS)
+    callbacks.apply_early()
+    assert EarlyEvent.objects.count() == 2  # the call they may be about is still open
+    DeliveryLogFactory(message__account=acme_account, provider=primary, status=DeliveryLog.Status.SENDING)
+    DeliveryLog.objects.filter(pk=first.pk).update(status=DeliveryLog.Status.DELIVERED)
+    callbacks.apply_early()
+    assert not EarlyEvent.objects.exists()
+    assert callbacks.take(primary.pk, [told("bounced", "x1"), told("bounced", "x2")]).early == 2
+
+
+# --- Two tenants of one provider ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def both_sent(acme, globex, acme_account, globex_account, broker):
+    """A shared provider's messages to the same address: acme's is memory-1, globex's is memory-2."""
+    for tenant in (acme, globex):
+        tenant.may_use_shared_providers = True
+        tenant.save()
+    shared = ProviderFactory(tenant=None, name="shared")
+    theirs = raw_message(sender="erp@globex.example")
+    acmes = accepted(acme_account)
+    deliver(acmes)
+    globexes = accepted(globex_account, theirs, mail_from="erp@globex.example")
+    deliver(globexes)
+    return shared, acmes, globexes
+
+
+def test_a_message_id_that_a_client_has_chosen_does_not_reach_another_tenants_mail(both_sent, globex):
+    """EVT-1, EVT-2: the service's own id comes first; SendGrid tells the Message-ID of the mail besides."""
+    shared, acmes, globexes = both_sent
+    callbacks.take(shared.pk, [told("bounced", "memory-2", ids=("memory-2", "memory-1"))])
+    assert statuses(acmes) == {SOMEONE: "delivered"}
+    assert statuses(globexes) == {SOMEONE: "bounced"}
+    assert [row.tenant for row in Suppression.objects.all()] == [globex]
+
+
+def test_of_an_id_that_two_tenants_share_neither_is_told_of_the_other(both_sent, caplog):
+    """EVT-1, EVT-2: Mailgun names a message by the Message-ID its client has given it."""
+    shared, acmes, globexes = both_sent
+    globexes.recipients.update(provider_message_id="memory-1")
+    assert len(callbacks.take(shared.pk, [told("complained"), told("bounced", to="")]).strange) == 2
+    assert statuses(acmes) == statuses(globexes) == {SOMEONE: "delivered"}
+    assert not Event.objects.filter(type__in=["complained", "bounced"]).exists()
+    assert not Suppression.objects.exists()
+    assert "event of an id that several tenants have" in caplog.text
+
+
+def test_an_event_stands_at_the_message_whose_recipient_it_names(both_sent, globex):
+    shared, acmes, globexes = both_sent
+    globexes.recipients.update(provider_message_id="memory-1", address="other@outside.example")
+    callbacks.take(shared.pk, [told("bounced", to="other@outside.example")])
+    event = Event.objects.get(type="bounced")
+    assert (event.message, event.tenant) == (globexes, globex)
+    assert not acmes.events.filter(type="bounced").exists()
