@@ -11,9 +11,8 @@ from django.db import DatabaseError
 
 from accounts.models import Tenant
 from delivery import mime
-from delivery.attempts import Job
 from delivery.deadline import DeadlineExceeded, within
-from delivery.outcome import Work
+from delivery.jobs import Job, Work
 from providers import connections
 from providers.base import Backend, OutboundMessage
 from providers.exceptions import Misconfigured

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -12,8 +11,8 @@ from django.utils import timezone
 
 from accounts.models import Tenant
 from delivery import events, provider_health, retry
-from delivery.attempts import NOT_LOSSLESS, UNREADABLE, Job, clean
-from delivery.claims import Claimed
+from delivery.attempts import NOT_LOSSLESS, UNREADABLE, clean
+from delivery.jobs import Job, Work
 from delivery.models import (
     PENDING_STATUSES,
     DeliveryLog,
@@ -49,25 +48,6 @@ _SERVED = (
     RecipientStatus.BOUNCED,
     RecipientStatus.COMPLAINED,
 )
-
-
-@dataclass(slots=True)
-class Work:
-    """One claimed message with its jobs. `hold` says why recipients without a job wait for a person, `problem` what
-    went wrong with us before any provider was called; our own `hiccup` uses up no try. `resumable` are the attempts of
-    this claim that may keep progress. `events` tell of single recipients, and are written with the message's own."""
-
-    claimed: Claimed
-    jobs: list[Job] = field(default_factory=list)
-    hold: str = ""
-    problem: str = ""
-    hiccup: bool = False
-    resumable: list[DeliveryLog] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-
-    @property
-    def message(self) -> Message:
-        return self.claimed.message
 
 
 def conclude(work: Work) -> Event | None:

@@ -8,10 +8,10 @@ from django.utils import timezone
 
 from accounts.models import Tenant
 from delivery import events, mime, routing
-from delivery.attempts import Job
 from delivery.claims import Claimed
+from delivery.jobs import Job, Work
 from delivery.models import DeliveryLog, EventType, Recipient, RecipientStatus
-from delivery.outcome import DISCARDED_BY_RULE, REJECTED_BY_RULE, Work
+from delivery.outcome import DISCARDED_BY_RULE, REJECTED_BY_RULE
 from delivery.suppressions import SUPPRESSED
 from providers import conditions, connections
 from providers.base import OutboundMessage

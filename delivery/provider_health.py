@@ -11,7 +11,8 @@ import structlog
 from django.db import DatabaseError
 from django.utils import timezone
 
-from delivery.attempts import Call, Job, Outcome, is_silence
+from delivery.attempts import is_silence
+from delivery.jobs import Call, Job, Outcome
 from providers import health
 from providers.base import SendResult
 from providers.exceptions import Misconfigured, PermanentFailure, TemporaryFailure

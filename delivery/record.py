@@ -12,9 +12,9 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from delivery import events, progress, rows, verdicts
-from delivery.attempts import Call, Job
+from delivery.jobs import Call, Job, Work
 from delivery.models import DeliveryLog, Event, Message, MessageStatus, Recipient, RecipientStatus
-from delivery.outcome import Work, conclude, put_off
+from delivery.outcome import conclude, put_off
 
 log = structlog.get_logger(__name__)
 

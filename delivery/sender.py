@@ -17,13 +17,12 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError
 
-from delivery import attempts, claims, fidelity, prepare, progress, provider_health, store
-from delivery.attempts import Call, Job, Outcome
+from delivery import attempts, claims, fidelity, jobs, prepare, progress, provider_health, store
 from delivery.claims import Claimed
 from delivery.deadline import within
 from delivery.exceptions import BodyNotFound, StoreUnavailable
+from delivery.jobs import Call, Job, Outcome, Work
 from delivery.models import MessageStatus, RecipientStatus
-from delivery.outcome import Work
 from delivery.record import Page, log_attempt
 from delivery.turns import Line, Turn, limited
 from providers.base import OutboundMessage
@@ -213,7 +212,7 @@ class Delivery:
     @staticmethod
     def _choose(work: Work, job: Job) -> Turn | None:
         hold = work.message.tenant.unknown_outcome == work.message.tenant.UnknownOutcome.HOLD
-        chosen = attempts.next_provider(job, hold_unknown=hold)
+        chosen = jobs.next_provider(job, hold_unknown=hold)
         return None if chosen is None else Turn(work, job, *chosen, cost=len(job.recipients))
 
     def _begin(self, turn: Turn, page: Page) -> bool:

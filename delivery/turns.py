@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from delivery import provider_health
-from delivery.attempts import Job, pass_over
-from delivery.outcome import Work
+from delivery.attempts import pass_over
+from delivery.jobs import Job, Work
 from providers import health, limits
 from providers.base import Backend, Slot
 from providers.exceptions import Limited
