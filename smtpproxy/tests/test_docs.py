@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings as django_settings
 
+from providers import registry
 from smtpproxy import settings
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -74,6 +75,14 @@ def test_the_example_file_shows_the_defaults():
     assert wrong == {}
 
 
+@pytest.mark.parametrize("page", ["docs/providers.md", "docs/sizes.md"])
+def test_the_tables_of_types_have_a_row_for_each(page):
+    """PRV-1, PRV-8."""
+    without = {"file", "stdout"} if page.endswith("sizes.md") else set()
+    rows = set(re.findall(r"^\| `([a-z]+)` \|", (PROJECT / page).read_text().partition("<!-- verdicts")[0], re.M))
+    assert rows == set(registry.types()) - without
+
+
 def _readme():
     return (PROJECT / "README.md").read_text()
 
@@ -95,12 +104,34 @@ def test_the_management_commands_named_exist():
     assert named <= set(get_commands())
 
 
+def _links(path):
+    """The files a page leads to."""
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
+    return [(path.parent / link).resolve() for link in links if "://" not in link]
+
+
 @pytest.mark.parametrize(
-    "path", sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]), ids=lambda path: path.name
+    "path", sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")]), ids=lambda path: path.name
 )
 def test_every_link_inside_the_project_leads_somewhere(path):
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
-    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+    assert [link for link in _links(path) if not link.exists()] == []
+
+
+def test_every_page_of_the_documentation_can_be_reached_from_the_readme():
+    seen, ahead = set(), [PROJECT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        seen.add(page)
+        ahead += [link for link in _links(page) if link.suffix == ".md" and link not in seen]
+    assert set(PROJECT.glob("docs/**/*.md")) <= seen
+
+
+def test_the_readme_names_every_service_we_speak_to():
+    """PRV-1; `file` and `stdout` are no services."""
+    names = {"ses": "Amazon SES", "msgraph": "Microsoft Graph", "smtp": "SMTP server"}
+    told = _readme().partition("## Run it")[0].lower()
+    services = [type_ for type_ in registry.types() if not registry.backend_class(type_).sandbox]
+    assert [type_ for type_ in services if names.get(type_, type_).lower() not in told] == []
 
 
 def test_the_commands_of_each_process_can_be_run_as_they_are_printed():
