@@ -62,7 +62,8 @@ def _receiver(provider_id: str) -> tuple[uuid.UUID, Receiver]:
         pk = uuid.UUID(provider_id)
     except ValueError:
         raise WebhookRefused(404, "There is no such webhook.") from None
-    provider = Provider.objects.filter(pk=pk, enabled=True).first()
+    # One that is switched off sends no more, but mail it has taken may still bounce.
+    provider = Provider.objects.filter(pk=pk).first()
     receiver = registry.receiver(provider.type, provider.config or {}) if provider is not None else None
     if receiver is None:
         raise WebhookRefused(404, "There is no such webhook.")

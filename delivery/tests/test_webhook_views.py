@@ -82,11 +82,9 @@ def test_a_foreign_secret_is_refused_and_changes_nothing(client, acme, globex, a
 
 @pytest.mark.django_db
 def test_what_is_not_there_says_nothing_of_why(client, acme):
-    off = row(acme, Postmark(), enabled=False)
     smtp = ProviderFactory(tenant=acme, type="smtp", config={"host": "mx.example"})
     stdout = ProviderFactory(tenant=acme, type="memory")
     for path in (
-        address(off),
         address(smtp),
         address(stdout),
         f"/webhooks/{uuid.uuid4()}/",
@@ -95,6 +93,33 @@ def test_what_is_not_there_says_nothing_of_why(client, acme):
     ):
         for answer in (client.post(path, b"{}", content_type="application/json"), client.get(path)):
             assert (answer.status_code, answer.content) == (404, NOWHERE), path
+
+
+@pytest.mark.django_db
+def test_a_provider_switched_off_still_tells_of_the_mail_it_has_taken(client, acme, acme_account):
+    """EVT-1, EVT-2: its bounces come for days, and nobody tells them twice."""
+    service = Postmark()
+    off = row(acme, service, enabled=False)
+    message = sent_by(off, acme_account, service)
+    assert tell(client, off, service, service.event("bounced", to=SOMEONE)) == [200]
+    assert statuses(message) == {SOMEONE: "bounced"}
+    assert Suppression.objects.filter(tenant=acme, address=SOMEONE).exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00"])
+def test_a_time_no_database_keeps_costs_neither_the_event_nor_its_neighbours(client, acme, acme_account, when):
+    """EVT-1: many services send the year 1 for a field that is empty."""
+    service = Postmark()
+    provider = row(acme, service)
+    message = sent_by(provider, acme_account, service)
+    event = service.event("bounced", to=SOMEONE) | {"BouncedAt": when}
+    assert tell(client, provider, service, event) == [200]
+    assert statuses(message) == {SOMEONE: "bounced"}
+    age = datetime.now(UTC) - message.events.get(type="bounced").occurred_at
+    assert age.total_seconds() < 60
+    assert tell(client, provider, service, event) == [200]
+    assert message.events.filter(type="bounced").count() == 1
 
 
 @pytest.mark.django_db

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parseaddr
 from typing import Any, ClassVar, TypeVar
 
@@ -98,7 +98,7 @@ class Receiver:
             ids=spelt,
             recipient=address,
             event_id=own if len(own) <= 255 else fingerprint(own),
-            occurred_at=occurred_at,
+            occurred_at=_fit(occurred_at),
             code=plain(code, 64),
             text=scrub(str(text), self.secrets) if text else "",
             hard=hard,
@@ -121,6 +121,13 @@ class SharedSecretReceiver(Receiver):
             right = auth.equal(auth.bearer(request), self.config["webhook_password"])
         if not right:
             raise auth.refused("User name, password or token are wrong or missing.")
+
+
+def _fit(when: datetime) -> datetime:
+    """The time in UTC; now where the service has sent one that is none, such as the year 1 of an empty field, which no
+    database would give back."""
+    aware = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return aware.astimezone(UTC) if 2000 <= when.year < 2200 else datetime.now(UTC)
 
 
 def plain(value: object, length: int) -> str:
