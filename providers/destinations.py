@@ -73,6 +73,12 @@ def base_url(text: str) -> str:
     return url.rstrip("/")
 
 
+def api_url(text: str, root: str) -> str:
+    """A base URL with the path at which the API begins, added where people have left it out."""
+    url = text.strip().rstrip("/")
+    return url if not root or url.endswith(f"/{root}") else f"{url}/{root}"
+
+
 def is_loopback(text: str) -> bool:
     """Whether a host, as `host` gives it, is this machine."""
     try:
@@ -98,7 +104,8 @@ def is_private(text: str) -> bool:
 
 def private_settings(config: Mapping[str, Any]) -> list[str]:
     """The names of those settings that lead to a private network."""
-    hosts = {"host": str(config.get("host") or ""), "base_url": _host_of(str(config.get("base_url") or ""))}
+    hosts = {"host": str(config.get("host") or "")}
+    hosts |= {name: _host_of(str(config.get(name) or "")) for name in ("base_url", "login_url")}
     return [name for name, text in hosts.items() if text and is_private(text)]
 
 

@@ -23,7 +23,7 @@ WIDTH = 50
 """Characters of a field that are in sight: a URL or a key shall be read in one piece."""
 _SECRET = {"autocomplete": "new-password", "size": WIDTH}
 _DESTINATION = frozenset(
-    {"host", "port", "base_url", "security", "allow_plaintext", "verify_certificate", "ca_certificate"}
+    {"host", "port", "base_url", "login_url", "security", "allow_plaintext", "verify_certificate", "ca_certificate"}
 )
 """Settings that say who is given the secrets."""
 

@@ -40,6 +40,7 @@ class BrevoBackend(AnymailBackend):
         ConfigField("base_url", "Base URL", default="https://api.brevo.com/v3"),
         *fields.SHARED_SECRET,
     )
+    root = "v3"
     max_size = 20 * 1024 * 1024
     abilities = Abilities(
         limits=Limits(total=99),

@@ -43,6 +43,7 @@ class MailerSendBackend(AnymailBackend):
         ConfigField("base_url", "Base URL", default="https://api.mailersend.com/v1"),
         *fields.MAILERSEND,
     )
+    root = "v1"
     max_size = 25 * 1024 * 1024
     abilities = Abilities(
         limits=Limits(total=70, to=50, cc=10, bcc=10),

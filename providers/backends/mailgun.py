@@ -84,6 +84,11 @@ class MailgunBackend(StructuredBackend):
         self._domain = quote(destinations.host(self.config["domain"]), safe="")
         self._login = urllib3.make_headers(basic_auth=f"api:{self.config['api_key']}")
 
+    def api_url(self, base_url: str) -> str:
+        # Both versions of the API lie below it. Mailgun shows its users https://api.mailgun.net/v3/mg.example.com.
+        url = base_url.strip().rstrip("/").removesuffix(f"/{self.config['domain']}")
+        return url.removesuffix("/v3").removesuffix("/v4")
+
     def split(self, message: OutboundMessage) -> list[tuple[str, ...]]:
         return Backend.split(self, message) if self.takes_raw else super().split(message)
 

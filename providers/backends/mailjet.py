@@ -45,6 +45,7 @@ class MailjetBackend(AnymailBackend):
         ConfigField("base_url", "Base URL", default="https://api.mailjet.com/v3.1"),
         *fields.SHARED_SECRET,
     )
+    root = "v3.1"
     max_size = 15 * 1024 * 1024
     abilities = Abilities(
         limits=Limits(total=50, utf8_local_part=True), refused_headers=_REFUSED_HEADERS, types=Types.BARE
@@ -52,6 +53,9 @@ class MailjetBackend(AnymailBackend):
     esp = EmailBackend
     payload = _Payload
     credentials = ("api_key", "secret_key")
+
+    def api_url(self, base_url: str) -> str:
+        return super().api_url(base_url.strip().rstrip("/").removesuffix("/v3"))
 
     def ask(self) -> Answer:
         # https://dev.mailjet.com/email/reference/sender-addresses-and-domains/sender/: beside the Send API, not below

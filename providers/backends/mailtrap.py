@@ -38,6 +38,7 @@ class MailtrapBackend(AnymailBackend):
         ),
         *fields.MAILTRAP,
     )
+    root = "api"
     # "The maximum allowed size of each email message, including attachments, is 10 MB":
     # https://help.mailtrap.io/article/100-sending-limits
     max_size = 10 * 1024 * 1024

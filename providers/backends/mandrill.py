@@ -44,6 +44,7 @@ class MandrillBackend(AnymailBackend):
         ConfigField("base_url", "Base URL", default="https://mandrillapp.com/api/1.0"),
         *fields.MANDRILL,
     )
+    root = "api/1.0"
     max_size = 25 * 1024 * 1024
     abilities = Abilities(limits=Limits(total=1000, apart=True), reply_tos=50, inline=Inline.IMAGES, types=Types.FULL)
     esp = EmailBackend

@@ -59,6 +59,9 @@ class PostalBackend(AnymailBackend):
     payload = _Payload
     credentials = ("api_key",)
 
+    def api_url(self, base_url: str) -> str:
+        return base_url.strip().rstrip("/").removesuffix("/api/v1")
+
     def exchange(self, request: Request, addressing: Addressing, message: OutboundMessage) -> SendResult:
         answer = self.client.post(request.path, request.body, request.headers)
         if 200 <= answer.status < 300 and not _error(answer):

@@ -51,10 +51,11 @@ class ScalewayBackend(AnymailBackend):
             "base_url",
             "Base URL",
             default="https://api.scaleway.com/transactional-email/v1alpha1/regions/fr-par",
-            help="Ends with the region.",
+            help="Ends with the region; without one it is fr-par.",
             check=_base_url,
         ),
     )
+    root = "transactional-email/v1alpha1/regions/fr-par"
     # https://www.scaleway.com/en/docs/transactional-email/reference-content/tem-capabilities-and-limits/
     max_size = 2 * 1024 * 1024
     abilities = Abilities(
@@ -63,6 +64,9 @@ class ScalewayBackend(AnymailBackend):
     esp = EmailBackend
     payload = _Payload
     credentials = ("secret_key", "project_id")
+
+    def api_url(self, base_url: str) -> str:
+        return base_url if "/regions/" in base_url else super().api_url(base_url)
 
     def ask(self) -> Answer:
         project = quote(self.config["project_id"], safe="")

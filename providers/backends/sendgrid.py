@@ -38,6 +38,7 @@ class SendGridBackend(StructuredBackend):
     # "The total size of your email, including attachments, must be less than 30MB." Counted "from the entire JSON
     # payload", so after base64 (https://github.com/sendgrid/sendgrid-php/issues/491).
     max_size = 30 * 1024 * 1024
+    root = "v3"
     abilities = Abilities(
         limits=Limits(total=1000, apart=True),
         refused_headers=frozenset({"x-sg-id", "x-sg-eid"}),
@@ -49,7 +50,7 @@ class SendGridBackend(StructuredBackend):
 
     def ask(self) -> Answer:
         # https://www.twilio.com/docs/sendgrid/api-reference/api-key-permissions/retrieve-a-list-of-scopes-for-which-this-user-has-access
-        return self.client.get("v3/scopes", {"Authorization": f"Bearer {self.config['api_key']}"})
+        return self.client.get("scopes", {"Authorization": f"Bearer {self.config['api_key']}"})
 
     def told(self, answer: Answer) -> str:
         body = answer.json()
@@ -63,7 +64,7 @@ class SendGridBackend(StructuredBackend):
 
     def request(self, letter: Letter, message: OutboundMessage) -> Request:  # noqa: ARG002
         headers = {"Authorization": f"Bearer {self.config['api_key']}", "Content-Type": "application/json"}
-        return Request("v3/mail/send", json.dumps(_payload(letter)).encode(), headers)
+        return Request("mail/send", json.dumps(_payload(letter)).encode(), headers)
 
     def accepted(self, answer: Answer, request: Request, message: OutboundMessage) -> SendResult:  # noqa: ARG002
         if answer.status != 202:

@@ -65,7 +65,7 @@ class SesClient:
     def __init__(self, settings: Mapping[str, Any], *, timeout: float) -> None:
         """Without an access key in `settings` the server's own AWS credentials are used, found with the first call."""
         self._region = settings["region"]
-        self._http = HttpClient(settings["base_url"] or endpoint(self._region), timeout=timeout)
+        self._http = HttpClient(_origin(settings["base_url"] or endpoint(self._region)), timeout=timeout)
         self._credentials: Any = None
         if settings["access_key_id"]:
             self._credentials = Credentials(
@@ -107,6 +107,11 @@ class SesClient:
         if self._credentials is None:
             raise Misconfigured("The server has no AWS credentials of its own.", code="bad_credentials")
         return self._credentials.get_frozen_credentials()
+
+
+def _origin(base_url: str) -> str:
+    """Without the path of the API, which botocore writes."""
+    return base_url.strip().rstrip("/").removesuffix("/v2/email")
 
 
 def _text(value: str | bytes) -> str:

@@ -95,6 +95,7 @@ class SparkPostBackend(StructuredBackend):
         ),
         *fields.SHARED_SECRET,
     )
+    root = "api/v1"
     takes_raw = True
     max_recipients = 1000
     max_size = 20 * 1024 * 1024  # "The transmission content … is limited to 20 MBs."
@@ -130,12 +131,12 @@ class SparkPostBackend(StructuredBackend):
         if self.config["return_path"]:
             payload["return_path"] = self.config["return_path"]
         headers = {**self._login(), "Content-Type": "application/json"}
-        request = Request("api/v1/transmissions", json.dumps(payload).encode("ascii"), headers)
+        request = Request("transmissions", json.dumps(payload).encode("ascii"), headers)
         return self.exchange(request, Addressing(boxes), message)
 
     def ask(self) -> Answer:
         # https://developers.sparkpost.com/api/account/#account-get-retrieve-account-information
-        return self.client.get("api/v1/account", self._login())
+        return self.client.get("account", self._login())
 
     def told(self, answer: Answer) -> str:
         results = _results(answer)

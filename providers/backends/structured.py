@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from providers import http
+from providers import destinations, http
 from providers.backends.letter import Abilities, Letter, compose
 from providers.base import Backend, OutboundMessage, RecipientResult, RecipientStatus, SendResult
 from providers.envelope import Addressing, groups, same
@@ -38,6 +38,8 @@ class StructuredBackend(Backend):
 
     abilities: Abilities
     max_recipients: ClassVar[int]
+    root: ClassVar[str] = ""
+    """Where the API begins below its host; a base URL may name it or leave it out."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -46,7 +48,7 @@ class StructuredBackend(Backend):
 
     def __init__(self, config: Mapping[str, Any], *, timeout: float = 30.0) -> None:
         super().__init__(config, timeout=timeout)
-        self.client = HttpClient(self.config["base_url"], timeout=timeout)
+        self.client = HttpClient(self.api_url(self.config["base_url"]), timeout=timeout)
 
     def split(self, message: OutboundMessage) -> list[tuple[str, ...]]:
         content = message.content
@@ -91,6 +93,10 @@ class StructuredBackend(Backend):
         self.client.close()
 
     # What a subclass says
+
+    def api_url(self, base_url: str) -> str:
+        """What the paths of requests are below, from the base URL as people write it."""
+        return destinations.api_url(base_url, self.root)
 
     def ask(self) -> Answer:
         """Ask the service something that needs the credentials and sends nothing; raises Unsupported where there is

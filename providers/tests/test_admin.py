@@ -161,6 +161,18 @@ def test_an_api_key_does_not_follow_a_change_of_base_url(client, admin, acme):
     assert stored(provider)["base_url"] == "https://api.sendgrid.com"
 
 
+def test_a_client_secret_does_not_follow_a_change_of_the_sign_in_url(client, admin, acme):
+    config = {"tenant_id": "acme.test", "client_id": "c", "client_secret": SECRET}
+    provider = ProviderFactory(tenant=acme, type="msgraph", config=config)
+    form = {"name": provider.name, "enabled": "on", "config_tenant_id": "acme.test", "config_client_id": "c"}
+    form |= {"config_client_secret": "", "config_max_message_mb": "35", "config_save_to_sent_items": "on"}
+    form |= {"config_base_url": "https://graph.microsoft.com/v1.0"}
+    assert client.post(page_of(provider), form).status_code == 302
+    answer = client.post(page_of(provider), {**form, "config_login_url": "https://evil.example"})
+    assert b"Enter it again" in answer.content
+    assert "login_url" not in stored(provider)
+
+
 @pytest.mark.parametrize("role", ["owner", "admin", "user", "operator"])
 def test_a_stored_secret_is_on_no_page_at_all(client, acme, operator, smarthost, role):
     RoutingRuleFactory(tenant=acme, providers=[smarthost])

@@ -107,6 +107,14 @@ def test_tenant_people_enter_no_private_address(client, admin, host):
     assert not Provider.objects.exists()
 
 
+def test_tenant_people_enter_no_private_address_to_sign_in_at(client, admin):
+    form = {"name": "g", "enabled": "on", "config_tenant_id": "acme.test", "config_client_id": "c"}
+    form |= {"config_client_secret": "s", "config_login_url": "http://169.254.169.254"}
+    answer = client.post(ADD + "?type=msgraph", form)
+    assert list(errors(answer)) == ["config_login_url"]
+    assert not Provider.objects.exists()
+
+
 def test_operators_enter_private_addresses_and_tenants_where_they_may(client, admin, operator, acme, settings):
     settings.PROVIDER_PRIVATE_NETWORKS = True
     assert client.post(ADD + "?type=smtp", smtp(config_host="10.0.0.1")).status_code == 302

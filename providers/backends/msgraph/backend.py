@@ -21,7 +21,7 @@ from providers.backends.msgraph.api import AT_ONCE, JSON, MIME, Api, unreadable
 from providers.backends.msgraph.draft import Draft, take_away
 from providers.backends.msgraph.letters import ABILITIES, letter_of, marked, payload, precious
 from providers.backends.msgraph.settings import FIELDS, application
-from providers.backends.msgraph.token import Tokens, scope_of
+from providers.backends.msgraph.token import Tokens, login_url, scope_of
 from providers.backends.msgraph.upload import SMALL
 from providers.backends.structured import NOT_SENT
 from providers.base import Attachment, Backend, OutboundMessage, RecipientResult, RecipientStatus, SendResult, Slot
@@ -62,8 +62,9 @@ class MsGraphBackend(Backend):
         self.idempotent = bool(self.config["exactly_once"])
         # Of the raw message, in which files are base64 in lines of 76: 39 octets for every 28.5.
         self.max_size = round(self.config["max_message_mb"] * _MB * 1.37) + _MB
-        base_url, login_url = (_url(name, self.config[name]) for name in ("base_url", "login_url"))
-        self._login = HttpClient(login_url, timeout=timeout)
+        base_url = _graph(_url("base_url", self.config["base_url"]))
+        login = login_url(self.config["login_url"] or "", base_url, self.config["tenant_id"])
+        self._login = HttpClient(_url("login_url", login), timeout=timeout)
         tokens = Tokens(application(self.config), self._login, scope_of(base_url), self.secrets)
         self.api = Api(base_url, tokens, timeout=timeout, secrets=self.secrets, mailbox_of_row=self.mailboxes.one)
 
@@ -223,6 +224,11 @@ def _url(name: str, text: str) -> str:
         return destinations.base_url(text)
     except ValueError as error:
         raise BadSettings({name: str(error)}) from error
+
+
+def _graph(base_url: str) -> str:
+    """With the version of the API, which people may leave out."""
+    return base_url if base_url.endswith("/beta") else destinations.api_url(base_url, "v1.0")
 
 
 def _named_in(words: str, recipients: Sequence[str]) -> set[str]:

@@ -85,8 +85,7 @@ FIELDS = (
     ConfigField(
         "login_url",
         "Sign-in URL",
-        default="https://login.microsoftonline.com",
-        help="https://login.microsoftonline.us and others for national clouds.",
+        help="Empty: that of the cloud the base URL lies in; where that is none of Microsoft's, the base URL's host.",
     ),
 )
 

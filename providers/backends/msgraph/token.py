@@ -29,10 +29,13 @@ log = structlog.get_logger(__name__)
 EARLY = 300.0
 """Seconds before its end at which a token is replaced; half of its life where that is less."""
 _TRY_LATER = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
-_CLOUDS = frozenset(
-    # https://learn.microsoft.com/en-us/graph/deployments
-    {"graph.microsoft.com", "graph.microsoft.us", "dod-graph.microsoft.us", "microsoftgraph.chinacloudapi.cn"}
-)
+_CLOUDS = {
+    # https://learn.microsoft.com/en-us/graph/deployments: where Graph is, and where one signs in
+    "graph.microsoft.com": "login.microsoftonline.com",
+    "graph.microsoft.us": "login.microsoftonline.us",
+    "dod-graph.microsoft.us": "login.microsoftonline.us",
+    "microsoftgraph.chinacloudapi.cn": "login.chinacloudapi.cn",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,19 @@ def scope_of(base_url: str) -> str:
     """The scope of a Graph service; of one that is not Microsoft's own (a proxy), that of the global service."""
     host = urlsplit(base_url).hostname or ""
     return f"https://{host if host in _CLOUDS else 'graph.microsoft.com'}/.default"
+
+
+def login_url(configured: str, base_url: str, tenant_id: str) -> str:
+    """Where to sign in, without the directory and the path that belong to every such address.
+
+    Where none is configured it is that of the cloud; a Graph that is not Microsoft's own has it on the same host.
+    """
+    if configured:
+        url = configured.strip().rstrip("/").removesuffix("/oauth2/v2.0/token")
+        return url.removesuffix(f"/{tenant_id}")
+    parts = urlsplit(base_url)
+    known = _CLOUDS.get(parts.hostname or "")
+    return f"https://{known}" if known else f"{parts.scheme}://{parts.netloc}"
 
 
 @dataclass(frozen=True, slots=True)
