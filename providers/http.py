@@ -94,7 +94,7 @@ class Answer:
         """The body as JSON, None when it is none."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     @property
@@ -195,12 +195,13 @@ def _no_answer(error: Exception, *, sent: bool) -> TemporaryFailure:
 
 
 def retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds to wait from a Retry-After header (RFC 9110 §10.2.3: seconds or a date), at most a day.
+    """Seconds to wait from a Retry-After header (RFC 9110 §10.2.3: seconds or a date), at most a day. Fractions of
+    a second, which some services write, are taken too.
 
     None for no header, garbage, and times that have passed.
     """
     value = (value or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
+    if re.fullmatch(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", value):
         seconds = float(value)
     else:
         try:

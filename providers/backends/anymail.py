@@ -97,7 +97,7 @@ class AnymailBackend(StructuredBackend):
                 same(address): self._result(status, reasons.get(same(address), ""))
                 for address, status in statuses.items()
             }
-        except (AnymailError, KeyError, TypeError, ValueError, AttributeError):
+        except (AnymailError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
             raise self.unreadable(answer) from None
         results = {recipient: by_key.get(same(recipient), _MISSING) for recipient in message.recipients}
         first = next((result.provider_message_id for result in results.values() if result.provider_message_id), "")

@@ -92,7 +92,7 @@ class MailjetBackend(AnymailBackend):
     def blamed(self, answer: Answer, words: str, addressing: Addressing) -> Collection[str] | None:  # noqa: ARG002
         if answer.status != 400:
             return None
-        related = [str(field) for error in _errors(answer) for field in error.get("ErrorRelatedTo") or []]
+        related = [str(field) for error in _errors(answer) for field in _list(error.get("ErrorRelatedTo"))]
         matches = [match for field in related if (match := _RECIPIENT_FIELD.search(field))]
         if not matches:
             return None
@@ -107,11 +107,14 @@ def _errors(answer: Answer) -> list[dict[str, Any]]:
         return []
     if "ErrorMessage" in body:
         return [body]
-    messages = body.get("Messages")
     return [
         error
-        for message in (messages if isinstance(messages, list) else [])
+        for message in _list(body.get("Messages"))
         if isinstance(message, dict)
-        for error in message.get("Errors") or []
+        for error in _list(message.get("Errors"))
         if isinstance(error, dict)
     ]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

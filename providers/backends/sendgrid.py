@@ -67,10 +67,10 @@ class SendGridBackend(StructuredBackend):
         return Request("mail/send", json.dumps(_payload(letter)).encode(), headers)
 
     def accepted(self, answer: Answer, request: Request, message: OutboundMessage) -> SendResult:  # noqa: ARG002
-        if answer.status != 202:
-            raise self.unreadable(answer)
         message_id = scrub(answer.headers.get("X-Message-Id", ""))
-        return SendResult.all_delivered(message.recipients, message_id, status_code=202, text=answer.reason)
+        if answer.status != 202 and not message_id:  # 200 is what a sandbox says that sends nothing
+            raise self.unreadable(answer)
+        return SendResult.all_delivered(message.recipients, message_id, status_code=answer.status, text=answer.reason)
 
     def words(self, answer: Answer) -> str:
         return "; ".join(f"{message} ({field})" if field else message for message, field in _errors(answer))

@@ -64,6 +64,9 @@ _BY_NAME: dict[str, Meaning] = {
     "ThrottlingException": _THROTTLED,
     "RequestLimitExceeded": _THROTTLED,
     "RequestThrottled": _THROTTLED,
+    "RequestThrottledException": _THROTTLED,
+    "ThrottledException": _THROTTLED,
+    "SlowDown": _THROTTLED,
     "RequestEntityTooLarge": (TooLarge, "too_large"),
     "ValidationError": (PermanentFailure, "bad_request"),
     "ValidationException": (PermanentFailure, "bad_request"),
@@ -83,6 +86,8 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
         (r"illegal filename|attachment|file ?(?:type|extension)", (Unsupported, "attachment_refused")),
     )
 )
+# "Signature expired: 20261122T100000Z is now earlier than …", "Signature not yet current: …"
+_CLOCK = re.compile(r"signature (?:expired|not yet current)", re.IGNORECASE)
 _IDENTITIES = re.compile(r"failed the check in region [\w-]+:\s*(.+)", re.IGNORECASE | re.DOTALL)
 _BAD_ADDRESS = re.compile(
     r"missing final '?@|missing start '?@|local address contains|domain (?:contains|starts|ends|name)|"
@@ -123,6 +128,8 @@ def failure(answer: Answer, *, worked: bool, secrets: Iterable[str]) -> Provider
 
 def _meaning(called: str, said: str) -> Meaning | None:
     meaning = _BY_NAME.get(called)
+    if meaning == _KEYS and _CLOCK.search(said):
+        return (Misconfigured, "wrong_clock")
     if meaning in _LIMITS and re.search(r"daily|24.hour", said, re.IGNORECASE):
         return _QUOTA
     if called in _CONTENT:

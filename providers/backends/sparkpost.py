@@ -149,8 +149,8 @@ class SparkPostBackend(StructuredBackend):
 
     def accepted(self, answer: Answer, request: Request, message: OutboundMessage) -> SendResult:  # noqa: ARG002
         results = _results(answer)
-        id_, taken = results.get("id"), results.get("total_accepted_recipients")
-        refused = results.get("total_rejected_recipients", 0)
+        id_, refused = results.get("id"), results.get("total_rejected_recipients", 0)
+        taken = results.get("total_accepted_recipients", len(message.recipients))
         if not isinstance(id_, str) or not id_ or not isinstance(taken, int) or not isinstance(refused, int):
             raise self.unreadable(answer)
         id_ = scrub(id_, self.secrets)

@@ -282,6 +282,11 @@ def test_a_base_url_must_be_one(url):
         HttpClient(url, timeout=1)
 
 
+@pytest.mark.parametrize("nested", [b"[" * 500_000, b'{"a":' * 150_000])
+def test_an_answer_nested_too_deeply_is_no_json(nested):
+    assert Answer(200, {}, nested).json() is None
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
@@ -293,7 +298,8 @@ def test_a_base_url_must_be_one(url):
         ("Sun, 22 Nov 2026 11:59:00 GMT", None),
         ("Mon, 22 Nov 2027 12:00:00 GMT", http.MAX_RETRY_AFTER),
         ("-5", None),
-        ("1.5", None),
+        ("1.5", 1.5),
+        ("1.5.5", None),
         ("soon", None),
         ("", None),
         (None, None),

@@ -353,6 +353,34 @@ def test_upload_addresses_that_lead_elsewhere_are_not_followed(graph):
     assert caught.value.code == "bad_answer"
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "https://shop:key@127.0.0.1/x", "http://127.0.0.1:99999/x", "\ud800://x"]
+)
+def test_upload_addresses_that_are_none_are_told(graph, url):
+    graph.fail_next(201, {"uploadUrl": url}, at="createUploadSession")
+    with pytest.raises(TemporaryFailure) as caught:
+        backend(graph).send(large())
+    assert (caught.value.code, caught.value.outcome_unknown) == ("bad_answer", False)
+    assert "key" not in caught.value.text
+
+
+def test_an_upload_of_which_nothing_is_kept_is_left_for_later(graph):
+    graph.fail_next(202, {"nextExpectedRanges": ["0-"]}, times=50, at="PUT ")
+    message = large()
+    with pytest.raises(TemporaryFailure) as caught:
+        backend(graph).send(message)
+    assert (caught.value.code, caught.value.outcome_unknown) == ("upload_stuck", False)
+    assert sum(1 for request in graph.journal if request.startswith("PUT ")) == 0
+    assert message.progress.state["files"][1]["bytes"] == 0
+
+
+@pytest.mark.parametrize("id_", ["", 7, None, "\ud800"])
+def test_a_draft_whose_id_is_none_is_no_draft(graph, id_):
+    graph.fail_next(201, {"id": id_}, at="POST /v1.0/users/shop@acme.test/messages")
+    with pytest.raises(TemporaryFailure, match="not an answer of this service"):
+        backend(graph, exactly_once=True).send(outbound(text_only()))
+
+
 def test_a_draft_without_an_id_is_no_draft(graph):
     graph.fail_next(201, {}, at="/messages$")
     with pytest.raises(TemporaryFailure) as caught:

@@ -50,6 +50,16 @@ def test_threads_do_not_all_fetch_one(graph):
     assert fetched(graph) == 1
 
 
+@pytest.mark.parametrize(("tell_life", "seconds"), [(str, 3600), (float, 3600), (lambda _: None, 600), (repr, 3600)])
+def test_its_life_may_be_written_in_many_ways(graph, tell_life, seconds):
+    graph.tell_life = tell_life
+    for _ in range(2):
+        backend(graph).send(outbound(text_only()))
+    [key] = shared_state.client().keys(shared_state.key("graph-token", "*"))
+    assert fetched(graph) == 1
+    assert seconds - 310 < shared_state.client().ttl(key) <= seconds - 300
+
+
 def test_it_is_kept_encrypted(graph):
     backend(graph).send(outbound(text_only()))
     server = shared_state.client()

@@ -253,6 +253,25 @@ def test_sendgrid_names_the_bad_one_among_copies_apart(rig_of):
     assert [one.status.value for one in result.recipients.values()] == ["deferred", "deferred", "failed"]
 
 
+@pytest.mark.parametrize("status", [200, 201])
+def test_another_success_of_sendgrid_is_one_when_it_names_the_message(rig_of, status):
+    rig = rig_of("sendgrid")
+    rig.service.fail_next(status, b"", {"X-Message-Id": "abc"})
+    result = rig.backend().send(outbound(text_only()))
+    assert (result.provider_message_id, result.recipients[ANNA].status) == ("abc", RecipientStatus.DELIVERED)
+    rig.service.fail_next(status, b"")
+    with pytest.raises(TemporaryFailure) as caught:
+        rig.backend().send(outbound(text_only()))
+    assert caught.value.outcome_unknown
+
+
+def test_sparkpost_may_leave_out_the_counts(rig_of):
+    rig = rig_of("sparkpost")
+    rig.service.fail_next(200, {"results": {"id": "11"}})
+    result = rig.backend().send(outbound(text_only()))
+    assert (result.provider_message_id, result.recipients[ANNA].status) == ("11", RecipientStatus.DELIVERED)
+
+
 def test_sendgrid_names_the_time_of_its_next_window(rig_of):
     rig = rig_of("sendgrid")
     rig.service.fail_next(429, headers={"X-RateLimit-Reset": str(int(time.time()) + 40)})

@@ -101,7 +101,12 @@ class Api:
 
     def _client_of(self, url: str) -> HttpClient:
         """The client for an upload session, which lies on another host; not for any place, whoever names it."""
-        parts, own = urlsplit(url), urlsplit(self.client.base_url)
+        wrong = TemporaryFailure("The service named a place for uploads that is not its own.", code="bad_answer")
+        try:
+            parts, own = urlsplit(url), urlsplit(self.client.base_url)
+            destinations.base_url(f"{parts.scheme}://{parts.netloc}")
+        except ValueError:
+            raise wrong from None
         origin = f"{parts.scheme}://{parts.netloc}"
         with self._lock:
             known = self._uploads.get(origin)
@@ -109,7 +114,7 @@ class Api:
                 return known
             outside = destinations.is_private(parts.hostname or "") and not destinations.is_private(own.hostname or "")
             if outside or (own.scheme, parts.scheme) not in {("https", "https"), ("http", "http"), ("http", "https")}:
-                raise TemporaryFailure("The service named a place for uploads that is not its own.", code="bad_answer")
+                raise wrong
             return self._uploads.setdefault(origin, HttpClient(origin, timeout=self._timeout))
 
 

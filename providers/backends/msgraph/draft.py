@@ -93,7 +93,7 @@ class Draft:
             answer = self._api.call("POST", self._mailbox, "messages", *self._create)
         told = self._api.expect(answer).json()
         id_ = told.get("id") if isinstance(told, Mapping) else None
-        if not isinstance(id_, str) or not id_:
+        if not isinstance(id_, str) or not id_ or not id_.isascii():
             raise unreadable(answer)
         self._save(step="filling", draft=id_)
 

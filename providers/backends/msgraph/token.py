@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 EARLY = 300.0
 """Seconds before its end at which a token is replaced; half of its life where that is less."""
+UNSAID = 600
+"""Seconds a token is taken to live whose end is not told (RFC 6749 §5.1 recommends to tell it)."""
 _TRY_LATER = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 _CLOUDS = {
     # https://learn.microsoft.com/en-us/graph/deployments: where Graph is, and where one signs in
@@ -159,6 +161,14 @@ class _Said:
         """Nothing to do: what is no answer of a token endpoint has been raised before."""
 
 
+def _seconds(value: Any) -> int:
+    """The life of a token: a number, or digits as older endpoints write them."""
+    try:
+        return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return UNSAID
+
+
 class _Wire:
     """The `http_client` of msal: our own client, with its timeouts, and no request but the one for the token.
 
@@ -190,6 +200,7 @@ class _Wire:
         known = isinstance(told, dict) and ("access_token" in told or "error" in told)
         if answer.status == 429 or answer.status >= 500 or not known:
             raise self._no_token(answer)
+        told["expires_in"] = _seconds(told.get("expires_in"))  # msal breaks on what is no number
         return _Said(answer.status, json.dumps(told), dict(answer.headers))
 
     def close(self) -> None:

@@ -21,6 +21,8 @@ PIECE = 12 * 320 * 1024
 """Octets of one request: below 4 MB, and a multiple of 320 KiB."""
 MAX_SESSIONS = 3
 """Sessions begun for one file in one call, before it is left for later."""
+MAX_STUCK = 5
+"""Pieces of one call of which the service keeps nothing, before the rest is left for later."""
 _START = re.compile(r"\s*([0-9]{1,12})")
 
 
@@ -73,7 +75,7 @@ class Upload:
         answer = expect(self._api.ask("POST", self._mailbox, path, {"AttachmentItem": item}))
         told = answer.json()
         url = told.get("uploadUrl") if isinstance(told, Mapping) else None
-        if not isinstance(url, str) or "://" not in url:
+        if not isinstance(url, str) or "://" not in url or not url.isascii():
             raise unreadable(answer)
         self._note(status="uploading", session=url, bytes=0)
         return url
@@ -87,6 +89,7 @@ class Upload:
 
     def _put_all(self, session: str, place: int) -> int | None:
         """Put the pieces from `place` on; None when the session was lost on the way."""
+        stuck = 0
         while place < self._size:
             if time.monotonic() > self._until:
                 raise Unfinished("The upload goes on in the next attempt.", code="continues")
@@ -107,6 +110,9 @@ class Upload:
                 if told is None:
                     return None
                 place = told
+            stuck += place <= end - len(piece)
+            if stuck == MAX_STUCK:
+                raise TemporaryFailure("The upload does not get on.", code="upload_stuck")
             self._note(bytes=place)
         return place
 

@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -52,6 +52,8 @@ class GraphStandIn(StandIn):
         self.certificate: Any = None
         self.min_session = 3 * 1024 * 1024
         self.token_seconds = 3600
+        self.tell_life: Callable[[int], Any] = lambda seconds: seconds
+        """How the life of a token is written."""
         self.tokens: dict[str, tuple[str, float]] = {}
         self.drafts: dict[str, Draft] = {}
         self.sessions: dict[str, Session] = {}
@@ -167,7 +169,11 @@ class GraphStandIn(StandIn):
             raise sign_in_error(401, "invalid_client", 7000215, "Invalid client secret provided.")
         token = f"eyJ0-{uuid.uuid4().hex}"
         self.tokens[token] = (key, time.time() + self.token_seconds)
-        return 200, {"token_type": "Bearer", "expires_in": self.token_seconds, "access_token": token}, {}
+        return (
+            200,
+            {"token_type": "Bearer", "expires_in": self.tell_life(self.token_seconds), "access_token": token},
+            {},
+        )
 
     def _asserted(self, assertion: str) -> str:
         try:
