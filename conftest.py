@@ -1,6 +1,7 @@
 """The fixed cast: acme sends, globex must be refused."""
 
 import pytest
+import structlog
 
 from accounts import credentials, quota_warnings, quotas, shared_state
 from accounts.tests.factories import AccountFactory, TenantFactory, UserFactory
@@ -32,6 +33,12 @@ def globex_account(globex):
 @pytest.fixture
 def operator(db):
     return UserFactory(email="operator@platform.example", operator=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loggers_can_be_listened_to():
+    """A logger that has been used keeps its processors, and `capture_logs` would hear nothing of it."""
+    structlog.configure(cache_logger_on_first_use=False)
 
 
 @pytest.fixture(autouse=True)

@@ -65,7 +65,7 @@ def until_all_ended(ids, seconds):
 
 def kill_again_and_again(worker, stop, kills):
     """SIGKILL at moments nobody chose, until `stop`."""
-    while not stop.wait(random.uniform(3.0, 6.0)):
+    while not stop.wait(random.uniform(3.0, 6.0) if kills else random.uniform(1.0, 2.0)):
         worker.kill()
         kills.append(time.monotonic())
         worker.start()

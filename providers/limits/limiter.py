@@ -162,6 +162,10 @@ def go(permit: Permit) -> Wait | None:
             if verdict != "go":
                 return Wait(float(seconds), reason)
             time.sleep(float(seconds))
+            if float(seconds) > LOOK_EVERY:  # the service may have asked for quiet meanwhile
+                blocked = float(_told(scripts.LOOK([row], [0]))[0])
+                if blocked > 0:
+                    return Wait(blocked, "blocked")
     except shared_state.Unavailable as error:
         _note_away(error)
         return _away_wait()

@@ -11,7 +11,7 @@ JITTER = 0.2
 """Seconds that a call may take longer to reach the service than the one before it, and still nobody who counts calls
 in any one second sees more than the limit."""
 
-STEP_EVERY = 5
+STEP_EVERY = 2
 """Seconds between the steps by which a brake is let go."""
 
 _COMMON = (
@@ -32,7 +32,7 @@ local function spacing(rate)
 end
 
 -- The brake: calls a second at most while the service wants less than it might get; nil when it is off. It grows by
--- a step every five seconds, and is off when it lets through what went through before.
+-- a step every two seconds, and is off when it lets through what went through before.
 local freed = '0'
 local function brake()
   local cut = get(row, 'cut')
@@ -242,7 +242,7 @@ if now - last >= 1 and now - age >= last then
   local base = before or tonumber(ARGV[4]) or seen
   local from = math.min(base, seen)
   local top = get(row, 'top') or base
-  redis.call('HSET', row, 'cut', text(math.max(from / 2, 0.05)), 'step', text(math.max(from / 10, top / 50)),
+  redis.call('HSET', row, 'cut', text(math.max(from / 2, 0.05)), 'step', text(math.max(from / 10, top / 20)),
     'top', text(top), 'cut_at', text(now), 'grown', text(now), 'doubled', doubled + 1)
   set = before and '0' or '1'
 end

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from accounts import shared_state
-from providers.limits import quotas
+from providers.limits import quotas, scripts
 from providers.models import Provider
 
 
@@ -54,7 +54,7 @@ def usage(provider: Provider) -> Usage:
     cut = state.get("cut")
     since = max(state.get("grown", 0.0), state.get("blocked", 0.0))
     if cut is not None:
-        cut += max(0, math.floor((now - since) / 5)) * state.get("step", 0.0)
+        cut += max(0, math.floor((now - since) / scripts.STEP_EVERY)) * state.get("step", 0.0)
     return Usage(
         braked_to=cut if cut is not None and cut < state.get("top", 0.0) else None,
         blocked_for=max(0.0, state.get("blocked", 0.0) - now),

@@ -260,6 +260,20 @@ class TestThrottling:
         limits.forget()
         assert limits.go(permit).reason == "blocked"
 
+    def test_nor_does_one_that_waits_for_its_turn_when_the_service_asks_for_quiet(self):
+        provider = ProviderFactory(per_second=1)
+        permits = [ask(provider), ask(provider)]
+        assert limits.go(permits[0]) is None
+        row = shared_state.key("limit", provider.pk)
+        # As another process, which is answered 429 while the second call waits here.
+        later = threading.Timer(0.5, shared_state.client().hset, (row, "blocked", time.time() + 30))
+        later.start()
+        permits[1].start = time.monotonic()
+        waited = limits.go(permits[1])
+        later.join()
+        assert waited is not None
+        assert waited.reason == "blocked"
+
     def test_halves_the_rate_at_most_once_a_second_and_lets_go_by_steps(self):
         provider = ProviderFactory(per_second=40)
         seen = shared_state.key("limit", provider.pk, "seen")
@@ -272,9 +286,9 @@ class TestThrottling:
         assert limits.usage(provider).braked_to == pytest.approx(20)
         row = shared_state.key("limit", provider.pk)
         self.later(row, 6)
-        assert limits.usage(provider).braked_to == pytest.approx(24)
+        assert limits.usage(provider).braked_to == pytest.approx(32)
         ask(provider)
-        assert limits.usage(provider).braked_to == pytest.approx(24)
+        assert limits.usage(provider).braked_to == pytest.approx(32)
         self.later(row, 26)
         ask(provider)
         assert limits.usage(provider).braked_to is None
