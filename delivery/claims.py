@@ -32,7 +32,8 @@ class Claimed:
     """A message this worker may send, its recipients still to be served, and attempts whose answer was lost.
 
     A recipient with status `unknown` is one whose last attempt is among `unknown`. `unfinished` are attempts with
-    progress that a later one may go on with. `suppressed` says why an address is not to be mailed, by recipient.
+    progress, which a later one may go on with, or which is to be taken away in the end. `suppressed` says why an
+    address is not to be mailed, by recipient.
     """
 
     message: Message
@@ -119,7 +120,8 @@ def _with_recipients(messages: Sequence[Message]) -> list[Claimed]:
         one = claimed[recipient.message_id]
         (one.pending if recipient.status in PENDING_STATUSES else one.settled).append(recipient)
     if tried:
-        open_ = Q(status=DeliveryLog.Status.UNKNOWN) | Q(status=DeliveryLog.Status.RETRYING, progress__isnull=False)
+        ended = [DeliveryLog.Status.RETRYING, DeliveryLog.Status.FAILED]
+        open_ = Q(status=DeliveryLog.Status.UNKNOWN) | Q(status__in=ended, progress__isnull=False)
         for attempt in DeliveryLog.objects.filter(open_, message__in=tried).order_by("pk"):
             if attempt.status == DeliveryLog.Status.UNKNOWN:
                 claimed[attempt.message_id].unknown.append(attempt)

@@ -51,8 +51,11 @@ class Kept:
 def to_go_on_with(
     unfinished: Sequence[DeliveryLog], provider: Provider, recipients: Sequence[str], key: object
 ) -> DeliveryLog | None:
-    """The newest of `unfinished` with the same provider and recipients, and with `key` unless that is None."""
+    """The newest of `unfinished` with the same provider and recipients, and with `key` unless that is None; none that
+    the service has refused for good."""
     for attempt in reversed(unfinished):
+        if attempt.status == DeliveryLog.Status.FAILED:
+            continue
         if attempt.provider_id != provider.pk or set(attempt.recipients) != set(recipients):
             continue
         if attempt.progress and key in {None, attempt.idempotency_key}:

@@ -213,7 +213,11 @@ class Delivery:
     def _choose(work: Work, job: Job) -> Turn | None:
         hold = work.message.tenant.unknown_outcome == work.message.tenant.UnknownOutcome.HOLD
         chosen = jobs.next_provider(job, hold_unknown=hold)
-        return None if chosen is None else Turn(work, job, *chosen, cost=len(job.recipients))
+        if chosen is None:
+            return None
+        # What one call takes: of a larger group some parts may go today, though not all of it.
+        _, backend, _ = chosen
+        return Turn(work, job, *chosen, cost=min(len(job.recipients), backend.max_recipients))
 
     def _begin(self, turn: Turn, page: Page) -> bool:
         """Begin the turn's call, or one for each part of its recipients, if the provider's limits let it; returns
@@ -249,13 +253,16 @@ class Delivery:
         return False
 
     def _begin_parts(self, turn: Turn, parts: Sequence[Job], page: Page) -> None:
-        """One call each. The permission was asked for all recipients: it is the first part's, and the others ask for
-        no more than a call."""
+        """One call each. The permission the turn has is the first part's; recipients it counts for beyond that part
+        are counted for the next ones no more."""
         turn.work.jobs.remove(turn.job)
         turn.work.jobs.extend(parts)
         permit, turn.permit = turn.permit, None
+        counted = turn.cost
         for part in parts:
-            one = Turn(turn.work, part, turn.provider, turn.backend, turn.probe, cost=0, split=True, permit=permit)
+            cost = max(0, len(part.recipients) - counted)
+            counted = max(0, counted - len(part.recipients))
+            one = Turn(turn.work, part, turn.provider, turn.backend, turn.probe, cost=cost, split=True, permit=permit)
             self._next_call(turn.work, part, page, one)
             permit = None
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from accounts import shared_state
 from accounts.models import Tenant
 from delivery import control, routing, sender
 from delivery.models import Message, MessageStatus, Suppression
@@ -45,6 +46,13 @@ def again(message):
     make_due(message)
     routing.forget()
     deliver(message)
+
+
+def _cut(message, cuts):
+    left = message.recipients
+    for size in cuts[len(left)]:
+        yield left[:size]
+        left = left[size:]
 
 
 def old(message, hours=80):
@@ -183,6 +191,30 @@ class TestLimits:
         again(message)
         assert message.status == MessageStatus.DELIVERED
         assert len(fallback.accepted) == 1
+
+    def test_of_a_group_larger_than_a_day_takes_some_go_today(self, acme_account, box, monkeypatch):
+        """PRV-9: it would wait for a day that never comes."""
+        monkeypatch.setattr(MemoryBackend, "max_recipients", 2)
+        Provider.objects.update(per_day=4)
+        message = accepted(acme_account, None, [f"r{n}@outside.example" for n in range(7)])
+        deliver(message)
+        assert sorted(statuses(message).values()) == ["deferred"] * 3 + ["delivered"] * 4
+        assert (message.status, message.tries) == (MessageStatus.RETRYING, 0)
+        shared_state.forget_everything()
+        again(message)
+        assert message.status == MessageStatus.DELIVERED
+        assert sorted(box.recipients()) == [f"r{n}@outside.example" for n in range(7)]
+
+    def test_the_parts_of_a_group_count_their_own_recipients(self, acme_account, box, monkeypatch):
+        """A backend that cuts by headers may make parts smaller than a call takes (PRV-3)."""
+        cuts = {7: [3, 1, 3], 4: [1, 3]}
+        monkeypatch.setattr(MemoryBackend, "split", lambda self, message: list(_cut(message, cuts)))
+        Provider.objects.update(per_day=100)
+        deliver(accepted(acme_account, None, [f"r{n}@outside.example" for n in range(7)]))
+        monkeypatch.setattr(MemoryBackend, "max_recipients", 3)
+        deliver(accepted(acme_account, None, [f"r{n}@outside.example" for n in range(4)]))
+        assert [len(taken.recipients) for taken in box.accepted] == [3, 1, 3, 1, 3]
+        assert limits.usage(Provider.objects.get()).today == 11
 
     def test_what_a_fallback_refuses_for_good_waits_for_a_primary_that_is_limited(self, acme_account, box, fallback):
         """RET-2: as for the message that was given the 429 itself."""

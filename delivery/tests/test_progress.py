@@ -165,9 +165,10 @@ def test_what_another_provider_has_sent_is_taken_away(acme_account, service, fal
     assert kept(message) == [None, None]
 
 
-def test_what_another_provider_has_sent_later_is_taken_away(acme_account, service, fallback):
+@pytest.mark.parametrize("failure", [BUSY, TooLarge("30 MB", code="too_large")])
+def test_what_another_provider_has_sent_later_is_taken_away(acme_account, service, fallback, failure):
     fallback.answers.append(BUSY)
-    service.answers.extend([None, BUSY])
+    service.answers.extend([None, failure])
     message = accepted(acme_account)
     deliver(message)
     assert message.status == MessageStatus.RETRYING
