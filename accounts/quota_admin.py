@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html_join
 
 from accounts import quotas
+from accounts.models import QuotaWarning
 from accounts.quotas import Owner, Period, Usage
 from accounts.tenancy import Area
 from accounts.tenant_admin import TenantModelAdmin, VisibleRelatedFilter
@@ -46,7 +47,11 @@ def told(usage: Usage) -> str:
 class QuotaWarningAdmin(TenantModelAdmin):
     area = Area.ACCOUNTS
     offers = frozenset()
-    list_display = ("created_at", "account", "percent", "used", "most", "month")
+    list_display = ("created_at", "account", "percent", "used", "most", "month_told")
     list_filter = (("account", VisibleRelatedFilter), "percent")
     list_select_related = ("account",)
-    fields = ("created_at", "tenant", "account", "percent", "used", "most", "month")
+    fields = ("created_at", "tenant", "account", "percent", "used", "most", "month_told")
+
+    @admin.display(description="month", ordering="month")
+    def month_told(self, warning: QuotaWarning) -> str:
+        return f"{warning.month:%Y-%m}"

@@ -172,7 +172,7 @@ def _verdict(provider: Provider, sent: Sent) -> tuple[int, str, bool]:
 def _too_large(backend: Backend, sent: Sent) -> str:
     if sent.message is None:
         limit = backend.max_size
-        return f"takes {limit:,} octets" if limit is not None and sent.size > limit else ""
+        return f"takes at most {limit:,} octets" if limit is not None and sent.size > limit else ""
     try:
         backend.check_size(sent.message)
     except TooLarge as failure:

@@ -9,7 +9,7 @@ from accounts.tenancy import Area
 from delivery.models import Event
 from delivery.read_only_admin import FirstRows, OccurringFilter, OfMessageAdmin, ReadOnlyInline, in_lines, in_words
 
-LONGEST = 300
+LONGEST = 150
 """Characters of the data in a list; a message may have a thousand recipients."""
 
 

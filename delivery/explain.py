@@ -128,7 +128,21 @@ def explain(question: Question) -> Explanation:
         facts = _facts(question, address)
         alike.setdefault(tuple(conditions.holds(rule.conditions, facts) for rule in rules), []).append(address)
     routes = tuple(_route(question, table, rules, tuple(addresses)) for addresses in alike.values())
-    return Explanation(routes, suppressed, question.notes)
+    return Explanation(routes, suppressed, (*question.notes, *_not_counted(question)))
+
+
+def _not_counted(question: Question) -> tuple[str, ...]:
+    """What the tenant asks for under "byte for byte" and nobody can tell of a message that is not there (PRV-4)."""
+    asks = _ASKS.get(Tenant.Lossless(question.tenant.lossless))
+    if question.message is not None or asks is None:
+        return ()
+    return (f"This tenant {asks}. What providers would do to this message is not known, so that is left aside here.",)
+
+
+_ASKS = {
+    Tenant.Lossless.PREFERRED: "prefers providers that leave a message as it was written",
+    Tenant.Lossless.REQUIRED: "requires providers that leave a message as it was written, and others are not used",
+}
 
 
 def _facts(question: Question, address: str) -> conditions.Facts:

@@ -29,13 +29,13 @@ class DeliveryLogInline(VerdictMixin, ReadOnlyInline):
     area = Area.LOGS
     fields = (
         "attempt_number",
-        "created_at",
         "provider_name",
         "status",
-        "verdict",
         "response_code",
-        "error_code",
         "error_text",
+        "error_code",
+        "verdict",
+        "created_at",
         "duration_ms",
     )
     readonly_fields = ("verdict",)
@@ -50,10 +50,10 @@ class DeliveryLogAdmin(VerdictMixin, OfMessageAdmin):
         "created_at",
         "status",
         "provider_name",
-        "attempt_number",
-        "verdict",
         "response_code",
         "error_code",
+        "verdict",
+        "attempt_number",
         "account",
         "message_id",
         "provider_type",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin
@@ -69,6 +70,8 @@ def in_words(value: Any) -> str:
             return ", ".join(f"{_name(key)}: {in_words(inner)}" for key, inner in value.items()) or "-"
         case list():
             return "; ".join(in_words(inner) for inner in value) or "-"
+        case str():
+            return _moment(value)
         case _:
             return str(value)
 
@@ -77,6 +80,15 @@ def in_lines(value: dict[str, Any]) -> SafeString | str:
     """The same with a line for each entry."""
     lines = ((_name(key), in_words(inner)) for key, inner in value.items())
     return format_html_join("", "<div>{}: {}</div>", lines) or "-"
+
+
+def _moment(text: str) -> str:
+    """A time as all pages show it; what is none stays as it is."""
+    try:
+        moment = datetime.fromisoformat(text) if text[10:11] == "T" else None
+        return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment and moment.tzinfo else text
+    except (ValueError, OverflowError):  # what a provider wrote may look like a time and be none
+        return text
 
 
 def _name(key: str) -> str:

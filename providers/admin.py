@@ -54,7 +54,7 @@ class ProviderAdmin(TrialPage, HealthMixin):
     """A new provider begins with its type; the form then asks for what that type needs."""
 
     area = Area.PROVIDERS
-    list_display = ("name", "type", "enabled", "default_rank", "health_told")
+    list_display = ("name", "health_told", "type", "enabled", "default_rank")
     list_filter = (TypeFilter, "enabled")
     search_fields = ("name",)
     actions = ("probe_now",)

@@ -1,10 +1,12 @@
 """Quotas in the admin: LIM-1."""
 
+from datetime import date
+
 import pytest
 from django.urls import reverse
 
 from accounts import quotas
-from accounts.models import AuditEntry
+from accounts.models import AuditEntry, QuotaWarning
 from accounts.tests.factories import UserFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.redis]
@@ -99,3 +101,9 @@ def test_another_tenants_usage_is_not_found(acme, globex_account, sign_in):
     client = sign_in(UserFactory(tenant=acme))
     assert client.get(page(globex_account)).status_code == 404
     assert client.get(page(globex_account.tenant)).status_code == 404
+
+
+def test_the_month_of_a_warning_is_a_month(acme, sign_in):
+    QuotaWarning.objects.create(tenant=acme, month=date(2026, 11, 1), percent=80, used=8, most=10)
+    listed = sign_in(UserFactory(tenant=acme)).get(reverse("admin:accounts_quotawarning_changelist"))
+    assert '<td class="field-month_told">2026-11</td>' in listed.content.decode()

@@ -10,6 +10,7 @@ from django.urls import reverse
 from accounts.tests.factories import UserFactory
 from delivery import control
 from delivery.models import Event, Recipient, RecipientStatus
+from delivery.read_only_admin import in_words
 from delivery.tests.factories import DeliveryLogFactory, EventFactory, MessageFactory
 from providers import registry
 
@@ -118,12 +119,17 @@ def test_what_an_event_knows_is_told_in_words(client, admin, acme_account):
         "passed_over": [{"provider": "Main"}, {"provider": "Spare"}],
         "recipients": {"anna_b@x.example": "delivered"},
     }
-    event = EventFactory(message__account=acme_account, type="delivered", data={"hard": True, "text": "<b>", **data})
+    event = EventFactory(
+        message__account=acme_account,
+        type="delivered",
+        data={"at": "2026-11-22T17:13:11.5+00:00", "hard": True, "text": "<b>", **data},
+    )
     for url in (page_of(event), page_of(event.message), "/admin/delivery/event/"):
         page = shown(client, url)
         for told in ("passed over: provider: Main; provider: Spare", "recipients: anna_b@x.example: delivered"):
             assert told in page, url
         assert "hard: yes" in page
+        assert "at: 2026-11-22 17:13:11 UTC" in page
         assert "text: &lt;b&gt;" in page
         assert "&quot;Main&quot;" not in page
 
@@ -188,3 +194,18 @@ def test_no_help_text_or_label_speaks_in_ids_of_our_specification():
     assert len(texts) > 150
     assert apps.is_installed("delivery")
     assert [text for text in texts if re.search(r"\b(?!RFC|UTF|SHA|ISO)[A-Z]{2,4}-\d+", text)] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("2026-11-22T17:13:11.5+01:00", "2026-11-22 16:13:11 UTC"),
+        ("2026-99-22T17:13:11+00:00", "2026-99-22T17:13:11+00:00"),
+        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),
+        ("2026-11-22T is no time", "2026-11-22T is no time"),
+        ({}, "-"),
+        ([None, False, 3], "-; no; 3"),
+    ],
+)
+def test_what_looks_like_a_time_and_is_none_stays_as_it_is(value, words):
+    assert in_words(value) == words

@@ -205,6 +205,14 @@ class TestCandidates:
         assert route.candidates[0].level is Level.TOO_LARGE
         assert grid.requests == 0
 
+    def test_what_a_tenant_asks_for_byte_for_byte_is_noted_where_no_verdict_is_known(self, acme):
+        """PRV-4, RTE-5."""
+        ProviderFactory(tenant=acme)
+        assert ask(acme).notes == ()
+        set_lossless(acme, "required")
+        [note] = ask(acme).notes
+        assert note.startswith("This tenant requires providers that leave a message as it was written")
+
     def test_suppressed_recipients_are_told_and_not_routed(self, acme):
         ProviderFactory(tenant=acme)
         SuppressionFactory(tenant=acme, address="gone@outside.example", text="550 no such user")

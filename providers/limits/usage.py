@@ -33,8 +33,14 @@ class Usage:
         parts = ["full speed" if self.braked_to is None else f"slowed down to {self.braked_to:.2g} calls a second"]
         if self.blocked_for > 0:
             parts.append(f"no call for {self.blocked_for:.0f} s, as the service asked")
-        parts.append(f"{self.last_minute} calls in the last minute and {self.today} recipients in 24 hours counted")
-        parts.append(f"{self.running} calls running")
+        counts = {
+            "calls in the last minute": self.last_minute,
+            "recipients in 24 hours": self.today,
+            "calls running": self.running,
+        }
+        # A zero would be wrong for what no limit makes us count.
+        counted = [f"{what}: {count:,}" for what, count in counts.items() if count]
+        parts.extend(counted or ["nothing counted: only what has a limit is"])
         if self.waiting_for > 0:
             parts.append(f"mail waits for up to {self.waiting_for:.0f} s")
         if "told_at" in self.quota:

@@ -26,7 +26,7 @@ def test_the_page_says_what_the_limits_are_doing(page):
     text = client.get(url).content.decode()
     assert "slowed down to" in text
     assert "as the service asked" in text
-    assert "1 calls in the last minute" in text
+    assert "calls in the last minute: 1" in text
 
 
 def test_limits_are_saved(page):
