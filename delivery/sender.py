@@ -216,8 +216,7 @@ class Delivery:
         if chosen is None:
             return None
         # What one call takes: of a larger group some parts may go today, though not all of it.
-        _, backend, _ = chosen
-        return Turn(work, job, *chosen, cost=min(len(job.recipients), backend.max_recipients))
+        return Turn(work, job, *chosen, cost=min(len(job.recipients), chosen[1].max_recipients))
 
     def _begin(self, turn: Turn, page: Page) -> bool:
         """Begin the turn's call, or one for each part of its recipients, if the provider's limits let it; returns
@@ -253,8 +252,7 @@ class Delivery:
         return False
 
     def _begin_parts(self, turn: Turn, parts: Sequence[Job], page: Page) -> None:
-        """One call each. The permission the turn has is the first part's; recipients it counts for beyond that part
-        are counted for the next ones no more."""
+        """One call each. The turn's permission is the first part's; what it counts beyond that is the next one's."""
         turn.work.jobs.remove(turn.job)
         turn.work.jobs.extend(parts)
         permit, turn.permit = turn.permit, None

@@ -27,7 +27,7 @@ LOOK_EVERY = 0.25
 STORE_AWAY = 5.0
 """Seconds for which the shared store is not asked again after it did not answer."""
 LATE = 1.5
-"""Seconds after which a permission that was counted in a minute or a day is asked for again."""
+"""Seconds after which a permission that was counted in a minute is asked for again."""
 LONGEST_WAIT = 5.0
 """Seconds a thread waits for the moment of a call that was held up on its way."""
 QUOTA_PAUSE = 60.0
@@ -132,8 +132,8 @@ def _ask(
     keys += slot_keys
     if keys:
         leases.hold(lease, keys)
-    counted = limits.per_minute or limits.per_day
-    again = ([row, tenant], [*args[:4], "", *args[5:13]]) if counted else None
+    # A few seconds later it is another minute, but the same day: what is counted there is not counted twice.
+    again = ([row, tenant], [cost, "", limits.per_minute, *[""] * 4, *args[7:13]]) if limits.per_minute else None
     paced = (cost, plain[0], plain[4]) if reason == "1" else ()
     return Permit(provider.pk, time.monotonic() + float(seconds), lease, tuple(keys), paced, again)
 

@@ -39,6 +39,15 @@ def most_in(times, seconds):
     return max(sum(1 for other in times[n:] if other < start + seconds) for n, start in enumerate(times))
 
 
+def test_a_call_that_is_late_counts_once_in_its_day():
+    """PRV-9: threads that wait for a slow service do not use up its day."""
+    provider = ProviderFactory(per_second=50, per_minute=100, per_day=1000)
+    permit = ask(provider, cost=7)
+    permit.start -= 5
+    assert limits.go(permit) is None
+    assert limits.usage(provider).today == 7
+
+
 def calls_of_threads(provider, count, tenant_id=None, seconds=3.0):
     """When calls left, made by so many threads that ask as often as they may."""
     left, lock, end = [], threading.Lock(), time.monotonic() + seconds
