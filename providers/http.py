@@ -110,11 +110,13 @@ class HttpClient:
     """Requests to one service. Safe to use from many threads; up to 32 connections are kept open between requests."""
 
     def __init__(self, base_url: str, *, timeout: float) -> None:
-        """`timeout` is in seconds, for connecting and for each wait for the answer. Raises Misconfigured."""
+        """`timeout` is in seconds, for connecting and for each wait for the answer, whose body has to be there within
+        twice that time. Raises Misconfigured."""
         try:
             self.base_url = destinations.base_url(base_url) + "/"
         except ValueError as error:
             raise BadSettings({"base_url": str(error)}) from error
+        self._seconds = timeout
         self._timeout = urllib3.Timeout(connect=timeout, read=timeout)
         self._pools = urllib3.PoolManager(maxsize=POOL_SIZE, blocksize=_CHUNK)
         self._pools.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
@@ -160,8 +162,13 @@ class HttpClient:
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Answer:
         body = b""
+        until = time.monotonic() + 2 * self._seconds
         try:
-            body = response.read(MAX_ANSWER, decode_content=True)
+            # Piece by piece, since each wait has its own timeout: an answer that trickles in would never end.
+            while len(body) < MAX_ANSWER and (piece := response.read1(MAX_ANSWER - len(body), decode_content=True)):
+                body += piece
+                if time.monotonic() > until:
+                    raise ReadTimeoutError(self._pools, "", "The answer does not come to an end.")  # type: ignore[arg-type]
         except (HTTPError, OSError) as error:
             response.close()
             if response.status < 300:

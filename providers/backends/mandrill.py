@@ -98,7 +98,7 @@ class MandrillBackend(AnymailBackend):
         if name in _MEANINGS:
             kind, code = _MEANINGS[name]
             return kind(scrub(words, self.secrets), code=code, status_code=answer.status)
-        if name:  # ServiceUnavailable, GeneralError and whatever comes later
+        if name and answer.status not in {401, 403}:  # ServiceUnavailable, GeneralError and whatever comes later
             return http.temporary(answer, words, code="server_error", secrets=self.secrets)
         return super().refusal(answer, words)
 

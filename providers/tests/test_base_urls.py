@@ -2,6 +2,7 @@
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from providers.backends.msgraph.token import login_url
 from providers.exceptions import ProviderError
 from providers.tests.messages import letter, outbound
 
+PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
 KEYS = {
     "mailgun": {"api_key": "k", "domain": "mg.acme.test"},
     "mailjet": {"api_key": "k", "secret_key": "s"},
@@ -103,6 +105,16 @@ def test_a_base_url_may_name_the_path_of_the_api_or_leave_it_out(listener, type_
             call()
     backend.close()
     assert listener.paths == [below + sending, below + asking]
+
+
+@pytest.mark.parametrize("type_", [*PATHS, "smtp"])
+def test_the_page_names_what_a_row_needs(type_):
+    table = PAGE.read_text().partition("The settings that a row needs")[2].partition("Every HTTP type")[0]
+    [needed] = [
+        line.split("|")[2] for line in table.splitlines() if f"`{type_}`" in line.partition("|")[2].partition("|")[0]
+    ]
+    for field in registry.backend_class(type_).config_fields:
+        assert not field.required or f"`{field.name}`" in needed
 
 
 def test_the_region_of_scaleway_stays_as_it_is_written(listener):

@@ -3,8 +3,9 @@
 import socket
 import ssl
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -191,6 +192,39 @@ def test_an_endless_answer_is_cut(echo):
     with client_of(echo.url) as client:
         assert len(post(client).body) == http.MAX_ANSWER
         assert post(client).status == 200
+
+
+@pytest.mark.parametrize(("status", "unknown"), [(b"200 OK", True), (b"503 Busy", False)])
+def test_an_answer_that_trickles_in_for_ever_is_left(status, unknown):
+    """Each octet comes within the timeout; all of them never do."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        client_of(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=0.3) as client,
+    ):
+        stop = threading.Event()
+
+        def trickle():
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 " + status + b"\r\nRetry-After: 9\r\nContent-Length: 100000\r\n\r\n")
+                while not stop.wait(0.02):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        began = time.monotonic()
+        try:
+            if unknown:
+                with pytest.raises(TemporaryFailure) as caught:
+                    post(client)
+                assert (caught.value.code, caught.value.outcome_unknown) == ("bad_answer", True)
+            else:
+                assert failure(post(client)).retry_after == 9
+            assert 0.5 < time.monotonic() - began < 5
+        finally:
+            stop.set()
+            thread.join(5)
 
 
 def test_a_refused_connection_is_certain():

@@ -340,6 +340,13 @@ def test_mailersend_sends_own_headers_where_the_plan_allows_them(rig_of):
     assert rig.mails()[0].headers["X-Order"] == "4711"
 
 
+def test_mandrill_may_say_what_it_is_by_the_status_alone(rig_of):
+    rig = rig_of("mandrill")
+    rig.service.fail_next(401, {"name": "SomethingNew", "message": "x"})
+    with pytest.raises(Misconfigured):
+        rig.backend().send(outbound(text_only()))
+
+
 def test_mandrill_says_why_a_recipient_was_rejected(rig_of):
     rig = rig_of("mandrill")
     rig.service.rejected[BERT] = "hard-bounce"
