@@ -160,6 +160,24 @@ def test_an_event_nobody_understands_costs_its_neighbours_nothing(type_):
     assert [event.type for event in told] == [Told.BOUNCED, Told.OPENED]
 
 
+@pytest.mark.parametrize(
+    ("type_", "incoming"),
+    [
+        ("sparkpost", {"msys": {"relay_message": {"rcpt_to": "in@acme.example", "content": {}}}}),
+        ("mailtrap", {"event": "inbound", "event_id": "1", "email": "in@acme.example"}),
+        ("postmark", {"RecordType": "Inbound", "MessageID": "1"}),
+        ("postmark", {"MailboxHash": "", "Headers": [], "FromFull": {}}),
+    ],
+)
+def test_mail_that_came_in_is_not_ours_to_refuse(type_, incoming):
+    """EVT-1: what is refused is sent again and again, together with what stands beside it."""
+    service = SERVICES[type_]()
+    batch = [incoming, service.event("bounced", to=JANE)] if service.batched else [incoming]
+    [(headers, body)] = service.call(batch)
+    told = receiver(service).receive(as_request(headers, body))
+    assert [event.type for event in told] == [Told.BOUNCED] * (len(batch) - 1)
+
+
 @pytest.mark.parametrize("type_", TYPES)
 def test_no_database_trips_over_what_is_told(type_):
     service = SERVICES[type_]()

@@ -9,6 +9,7 @@ from email.utils import parseaddr
 from typing import Any, ClassVar, TypeVar
 
 import structlog
+from anymail.exceptions import AnymailConfigurationError
 
 from providers.base import ConfigField
 from providers.scrub import scrub
@@ -67,6 +68,8 @@ class Receiver:
         for item in items:
             try:
                 found.extend(read(item))
+            except AnymailConfigurationError:  # how Anymail says that an event tells of mail that came in
+                log.warning("webhook event of incoming mail", receiver=type(self).__name__)
             except MALFORMED as error:
                 wrong += 1
                 log.warning("webhook event not understood", receiver=type(self).__name__, error=type(error).__name__)
