@@ -95,6 +95,7 @@ class Receipt:
             quota_store.give_back([(key, bucket, many) for (key, bucket), many in units.items()])
         except shared_state.Unavailable as error:
             _note_away(error)
+            _uncounted.update(key for key, bucket in units if bucket == 0)  # the month's, to be counted anew
             return
         returned = Tally({key: many for (key, _), many in units.items()})
         self.usages = [Usage(u.quota, (u.used or 0) - returned[u.quota.key]) for u in self.usages]

@@ -341,6 +341,24 @@ class TestWithoutTheSharedStore:
         away(False)
         assert send(acme_account, 2) == ["", "quota_month"]
 
+    def test_what_could_not_be_given_back_does_not_stay_in_the_months_figure(
+        self, acme_account, broker, away, monkeypatch
+    ):
+        limit(acme_account, month=3)
+        limit(acme_account.tenant, month=30)
+        insert = intake._insert
+
+        def fails(*_):
+            away(True)
+            raise RuntimeError("unforeseen")
+
+        monkeypatch.setattr(intake, "_insert", fails)
+        assert send(acme_account, 3) == ["internal"] * 3
+        away(False)
+        assert used(acme_account) == used(acme_account.tenant) == {"month": 0}
+        monkeypatch.setattr(intake, "_insert", insert)
+        assert send(acme_account, 3) == [""] * 3
+
     def test_nobody_waits_for_it_again_and_again(self, acme_account, broker, away, monkeypatch):
         monkeypatch.setattr(quotas, "AWAY", 60.0)
         limit(acme_account, minute=1)
