@@ -150,11 +150,9 @@ def _keep(provider_id: uuid.UUID, events: Sequence[ProviderEvent]) -> None:
 def _apply(provider_id: uuid.UUID, events: Sequence[ProviderEvent], tally: Tally) -> list[ProviderEvent]:
     """Apply what is new, inside a transaction; returns the events of unknown messages."""
     by_id = _locked(provider_id, events)
-    known = set(
-        Event.objects.filter(
-            provider_id=provider_id, provider_event_id__in=[event.event_id for event in events]
-        ).values_list("provider_event_id", flat=True)
-    )
+    told = Event.objects.filter(provider_id=provider_id, provider_event_id__in=[event.event_id for event in events])
+    # What the partial index asks for has to be said: of a long list PostgreSQL does not see that none of it is empty.
+    known = set(told.exclude(provider_event_id="").values_list("provider_event_id", flat=True))
     strange: list[ProviderEvent] = []
     fresh: list[tuple[ProviderEvent, list[Recipient], Event]] = []
     changed: dict[uuid.UUID, Recipient] = {}
@@ -180,7 +178,9 @@ def _apply(provider_id: uuid.UUID, events: Sequence[ProviderEvent], tally: Tally
 def _locked(provider_id: uuid.UUID, events: Sequence[ProviderEvent]) -> Matches:
     """Recipients by provider message id, locked in the order in which a worker locks: messages first."""
     ids = {id_ for event in events for id_ in event.ids}
-    ours = Recipient.objects.filter(provider_id=provider_id, provider_message_id__in=ids)
+    ours = Recipient.objects.filter(provider_id=provider_id, provider_message_id__in=ids).exclude(
+        provider_message_id=""  # as above
+    )
     found = dict(ours.values_list("pk", "message_id"))
     if not found:
         return {}

@@ -4,6 +4,8 @@ from datetime import timedelta
 from itertools import permutations
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from delivery import callbacks
@@ -260,6 +262,23 @@ def test_what_came_before_every_call_that_is_open_now_is_somebody_elses_and_leav
     callbacks.apply_early()
     assert not EarlyEvent.objects.exists()
     assert callbacks.take(primary.pk, [told("bounced", "x1"), told("bounced", "x2")]).early == 2
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="looks at PostgreSQL's plan")
+def test_a_page_of_events_is_looked_up_by_index(sent, primary):
+    """EVT-1: of more than 100 values PostgreSQL does not see by itself that none is empty, as the indexes ask."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    with CaptureQueriesContext(connection) as queries:
+        callbacks.take(primary.pk, [told("opened", ids=("memory-1", f"x{n}"), number=n) for n in range(150)])
+    looked_up = [one["sql"] for one in queries if " IN (" in one["sql"] and one["sql"].startswith("SELECT")]
+    plans = []
+    with connection.cursor() as cursor:
+        for sql in looked_up:
+            cursor.execute("EXPLAIN " + sql)
+            plans.append("\n".join(line for (line,) in cursor.fetchall()))
+    for name in ("recipient_provider_message", "event_told_once_by_provider"):
+        assert any(name in plan for plan in plans), plans
 
 
 # --- Two tenants of one provider ------------------------------------------------------------------------------------
