@@ -50,7 +50,9 @@ def test_threads_do_not_all_fetch_one(graph):
     assert fetched(graph) == 1
 
 
-@pytest.mark.parametrize(("tell_life", "seconds"), [(str, 3600), (float, 3600), (lambda _: None, 600), (repr, 3600)])
+@pytest.mark.parametrize(
+    ("tell_life", "seconds"), [(str, 3600), (float, 3600), (lambda _: None, 600), (lambda _: "soon", 600)]
+)
 def test_its_life_may_be_written_in_many_ways(graph, tell_life, seconds):
     graph.tell_life = tell_life
     for _ in range(2):

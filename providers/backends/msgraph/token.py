@@ -200,7 +200,9 @@ class _Wire:
         known = isinstance(told, dict) and ("access_token" in told or "error" in told)
         if answer.status == 429 or answer.status >= 500 or not known:
             raise self._no_token(answer)
-        told["expires_in"] = _seconds(told.get("expires_in"))  # msal breaks on what is no number
+        if "access_token" in told:  # nothing more: msal breaks on lives of any kind that are no numbers
+            life = _seconds(told.get("expires_in"))
+            told = {"token_type": "Bearer", "access_token": told["access_token"], "expires_in": life}
         return _Said(answer.status, json.dumps(told), dict(answer.headers))
 
     def close(self) -> None:

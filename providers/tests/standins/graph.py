@@ -171,7 +171,12 @@ class GraphStandIn(StandIn):
         self.tokens[token] = (key, time.time() + self.token_seconds)
         return (
             200,
-            {"token_type": "Bearer", "expires_in": self.tell_life(self.token_seconds), "access_token": token},
+            {
+                "token_type": "Bearer",
+                "expires_in": self.tell_life(self.token_seconds),
+                "ext_expires_in": self.tell_life(self.token_seconds),
+                "access_token": token,
+            },
             {},
         )
 
