@@ -14,9 +14,9 @@ from providers.limits import scripts
 
 log = structlog.get_logger(__name__)
 
-SECONDS = 45
+SECONDS = 20
 """How long a lease lasts that nobody renews."""
-RENEW_EVERY = 15.0
+RENEW_EVERY = 5.0
 LONGEST = 1800.0
 """Seconds after which a call is taken for lost, and its lease is renewed no more."""
 

@@ -395,7 +395,8 @@ class TestRacingWorkers:
 
         with capture_logs():
             assert race(8, act) == [None] * 8
-        assert (events(provider), pause(provider)) == (["unhealthy"], 30)
+        assert events(provider) == ["unhealthy"]
+        assert 20 <= pause(provider) <= 30
 
     def test_one_of_them_probes_and_the_others_wait(self, provider):
         row = pause_over(opened(provider))
