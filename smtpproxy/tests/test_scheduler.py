@@ -170,7 +170,10 @@ def test_a_sweep_that_hangs_does_not_hold_up_the_end(acme_account, broker, tmp_p
 
 def _somebody_waits_for_the_lock():
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+            "WHERE NOT granted AND datname = current_database()"
+        )
         return cursor.fetchone()[0] > 0
 
 
