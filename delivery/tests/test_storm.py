@@ -1,7 +1,7 @@
 """A bad day: three services that stumble, one that is down for a while, two workers. Everything arrives or is explained
 (PRV-7, PRV-9, PRV-10, RET-1, RET-2, RET-6, DEL-5).
 
-`STORM_MESSAGES` sets how many messages are sent (default 200).
+`STORM_MESSAGES` sets how many messages are sent (default 120).
 """
 
 import os
@@ -23,7 +23,7 @@ from providers.tests.standins import MailgunStandIn, PostmarkStandIn, SendGridSt
 from providers.tests.test_limits import most_in
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(500)]
-MESSAGES = int(os.environ.get("STORM_MESSAGES", "200"))
+MESSAGES = int(os.environ.get("STORM_MESSAGES", "120"))
 PER_SECOND = 30
 RETRY_AFTER = 2.0
 DOWN = (2.0, 12.0)

@@ -1,6 +1,6 @@
 """Workers that are killed lose nothing: DEL-1, DEL-3, DEL-5, QUE-2, QUE-6.
 
-`STORM_MESSAGES` sets how many messages are sent while workers die (default 200).
+`STORM_MESSAGES` sets how many messages are sent while workers die (default 120).
 """
 
 import os
@@ -23,7 +23,7 @@ from providers.tests.standins import SendGridStandIn
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(400)]
 # So many kills would park innocent messages too: that a worker dies thrice over one message is no accident elsewhere.
 STORM = {"DELIVERY_LEASE": "4", "PROVIDER_TIMEOUT": "1.5", "DELIVERY_BATCH": "8", "DELIVERY_MAX_CLAIMS": "100"}
-MESSAGES = int(os.environ.get("STORM_MESSAGES", "200"))
+MESSAGES = int(os.environ.get("STORM_MESSAGES", "120"))
 
 
 @pytest.fixture(autouse=True)
