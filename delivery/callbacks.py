@@ -22,7 +22,7 @@ from django.db.models import Min, Q, QuerySet
 from django.utils import timezone
 
 from delivery import events as log_of_events
-from delivery import rows, suppressions, verdicts
+from delivery import precedence, rows, suppressions
 from delivery.models import DeliveryLog, EarlyEvent, Event, EventType, Message, Recipient
 from providers.envelope import same
 from providers.webhooks.contract import ProviderEvent, Told
@@ -224,7 +224,7 @@ def _meant(event: ProviderEvent, candidates: Sequence[Recipient]) -> list[Recipi
 
 
 def _tell(recipient: Recipient, event: ProviderEvent) -> bool:
-    if not verdicts.apply(recipient, event):
+    if not precedence.apply(recipient, event):
         return False
     recipient.updated_at = timezone.now()
     recipient.delivered_at = recipient.delivered_at or event.occurred_at  # who tells of it had taken it

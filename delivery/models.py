@@ -145,7 +145,7 @@ class Recipient(models.Model):
 
     `deferred` is ours (a temporary failure before any provider took the mail); `unknown` is an attempt whose answer was
     lost. What a provider tells later makes a recipient `confirmed`, `failed`, `bounced` or `complained`, and never
-    pending again: see `delivery.verdicts`.
+    pending again: see `delivery.precedence`.
     """
 
     tenant_path = "message__tenant"

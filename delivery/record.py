@@ -11,7 +11,7 @@ import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from delivery import events, progress, rows, verdicts
+from delivery import events, precedence, progress, rows
 from delivery.jobs import Call, Job, Work
 from delivery.models import DeliveryLog, Event, Message, MessageStatus, Recipient, RecipientStatus
 from delivery.outcome import conclude, put_off
@@ -183,7 +183,7 @@ class Page:
         if over:
             DeliveryLog.objects.filter(pk__in=over).update(progress=None)
         rows.update_each(list(finished.values()), (*_ATTEMPT, "finished_at"))
-        rows.update_each(list(recipients.values()), _RECIPIENT, unless=verdicts.TOLD)
+        rows.update_each(list(recipients.values()), _RECIPIENT, unless=precedence.TOLD)
         rows.update_each([work.message for work, _ in concluded], _MESSAGE)
         events.record(event for work, _ in concluded for event in work.events)
         events.record(event for _, event in concluded if event is not None)

@@ -5,7 +5,7 @@ from itertools import combinations, permutations
 import pytest
 from django.utils import timezone
 
-from delivery import verdicts
+from delivery import precedence
 from delivery.models import PENDING_STATUSES, Recipient, RecipientStatus
 from delivery.tests.told import WORDS, told
 
@@ -27,7 +27,7 @@ def delivered():
 def end_of(words):
     recipient = delivered()
     for word in words:
-        verdicts.apply(recipient, told(word))
+        precedence.apply(recipient, told(word))
     return recipient.status, recipient.error_text
 
 
@@ -46,17 +46,17 @@ def test_whatever_the_order_the_strongest_word_stays(count):
 def test_nothing_a_provider_tells_makes_a_recipient_pending(word, before):
     """A later claim of the same message would send it again."""
     recipient = Recipient(address="a@b.example", status=before, delivered_at=timezone.now())
-    verdicts.apply(recipient, told(word))
+    precedence.apply(recipient, told(word))
     assert recipient.status not in PENDING_STATUSES or recipient.status == before
 
 
 def test_what_failed_here_before_any_provider_took_it_may_still_turn_out_to_have_arrived():
     recipient = Recipient(address="a@b.example", status=RecipientStatus.FAILED)
-    assert verdicts.apply(recipient, told("confirmed"))
+    assert precedence.apply(recipient, told("confirmed"))
     assert recipient.status == "confirmed"
 
 
 def test_a_repeated_word_changes_nothing():
     recipient = delivered()
-    assert verdicts.apply(recipient, told("soft"))
-    assert not verdicts.apply(recipient, told("soft", number=2))
+    assert precedence.apply(recipient, told("soft"))
+    assert not precedence.apply(recipient, told("soft", number=2))
