@@ -72,6 +72,11 @@ class TenantAdmin(StatusMixin, quota_admin.UsageMixin):
         "unknown_outcome",
         "lossless",
         "client_networks",
+        "body_days",
+        "dead_letter_days",
+        "row_days",
+        "archived",
+        "archive_days",
         *quota_admin.FIELDS,
         "usage",
         "created_at",
@@ -169,7 +174,15 @@ class IssuedOnceMixin(TenantModelAdmin):
     """Shows a secret in the answer itself, so that it is kept nowhere on its way: no session, no cookie, no row."""
 
     def issued(
-        self, request: HttpRequest, row: Any, what: str, secret: str, *, example: str = "", note: str = ""
+        self,
+        request: HttpRequest,
+        row: Any,
+        what: str,
+        secret: str,
+        *,
+        example: str = "",
+        note: str = "",
+        kept: str = "as a hash only",
     ) -> HttpResponse:
         base = f"admin:{self.opts.app_label}_{self.opts.model_name}"
         context = {
@@ -181,10 +194,14 @@ class IssuedOnceMixin(TenantModelAdmin):
             "secret": secret,
             "example": example,
             "note": note,
+            "kept": kept,
             "list_url": reverse(f"{base}_changelist"),
             "change_url": reverse(f"{base}_change", args=[quote(row.pk)]),
         }
         return TemplateResponse(request, "admin/accounts/issued.html", context)
+
+
+TOLD = "Who is told; what cannot be told that way is told to the tenant's admins by e-mail."
 
 
 @admin.register(Account)
@@ -197,8 +214,9 @@ class AccountAdmin(StatusMixin, IssuedOnceMixin, quota_admin.UsageMixin):
     actions = ("issue_new_password", "suspend", "activate")
     fieldsets = (
         (None, {"fields": ("tenant", "name", "username", "status")}),
-        ("What it may send", {"fields": ("allowed_senders", "may_send_bounces")}),
+        ("What it may send", {"fields": ("allowed_senders", "may_send_bounces", "transactional")}),
         ("Where from", {"fields": ("client_networks", "network_authenticated")}),
+        ("When mail is not delivered", {"description": TOLD, "fields": ("failure_notice",)}),
         ("How much", {"fields": (*quota_admin.FIELDS, "usage")}),
         (None, {"fields": ("last_used_at", "created_at", "updated_at")}),
     )
@@ -213,7 +231,8 @@ class AccountAdmin(StatusMixin, IssuedOnceMixin, quota_admin.UsageMixin):
             return fixed
         # Networks that stand for a password are a claim on addresses all tenants share: the operator's to grant.
         claimed = ("client_networks",) if obj is not None and obj.network_authenticated else ()
-        return (*fixed, "network_authenticated", *claimed)
+        # Who goes ahead of others is the operator's to say as well.
+        return (*fixed, "network_authenticated", "transactional", *claimed)
 
     def get_buttons(self, request: HttpRequest, obj: Account) -> Sequence[str]:
         return ("issue_new_password", "suspend" if obj.status == Account.Status.ACTIVE else "activate")

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import password_hashes
+from accounts import changes, password_hashes
 from accounts.generated import generate, note_use
 from accounts.identity import AuthenticationFailed, Identity, identity_of, refusal
 from accounts.models import Account, ApiKey
@@ -68,6 +68,7 @@ def verify_api_key(text: str, client_ip: str | None) -> KeyIdentity:
     reason = refusal(key.account, client_ip)
     if reason:
         raise AuthenticationFailed(reason)
+    _renew_hash(key, text)
     note_use(ApiKey.objects.filter(pk=key.pk), key.last_used_at)
     return KeyIdentity(key.pk, identity_of(key.account), frozenset(key.scopes))
 
@@ -76,9 +77,16 @@ def _key_with_prefix(prefix: str) -> ApiKey | None:
     return ApiKey.objects.filter(prefix=prefix).select_related("account__tenant").first()
 
 
+def _renew_hash(key: ApiKey, text: str) -> None:
+    renewed = password_hashes.renewed(text, key.key_hash)
+    if renewed:
+        ApiKey.objects.filter(pk=key.pk, key_hash=key.key_hash).update(key_hash=renewed)
+
+
 def revoke_api_key(key: ApiKey) -> None:
     """The key is refused from now on; a key revoked before keeps its time."""
     ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+    changes.announce("api_key", key.account.tenant_id, key.pk)
     key.refresh_from_db(fields=["revoked_at"])
 
 

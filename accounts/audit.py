@@ -95,9 +95,15 @@ def record(
     return entry
 
 
-def record_each(actor: User | str, action: str, targets: Iterable[models.Model], ip: str | None = None) -> None:
+def record_each(
+    actor: User | str,
+    action: str,
+    targets: Iterable[models.Model],
+    ip: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> None:
     """As `record`, for one action on many rows."""
-    AuditEntry.objects.bulk_create([_entry(actor, action, target, None, ip) for target in targets], batch_size=500)
+    AuditEntry.objects.bulk_create([_entry(actor, action, target, changes, ip) for target in targets], batch_size=500)
 
 
 def _entry(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from dataclasses import replace
+
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db.models import Value
@@ -27,10 +31,12 @@ __all__ = (
     "sender_allowed",
     "set_password",
     "verify",
+    "verify_again",
     "verify_api_key",
 )
 
 MAX_PASSWORD_LENGTH = 1024
+_PROOF_KEY = os.urandom(32)
 
 
 def issue_password(account: Account) -> str:
@@ -69,7 +75,28 @@ def verify(username: str, password: str, client_ip: str | None) -> Identity:
         raise AuthenticationFailed("wrong_password")
     _renew_hash(account, password)
     note_use(Account.objects.filter(pk=account.pk), account.last_used_at)
-    return identity_of(account)
+    return _signed_in(account)
+
+
+def verify_again(identity: Identity, client_ip: str | None) -> Identity:
+    """Who this is now, for a session that signed in some time ago; blocks on the database.
+
+    Raises AuthenticationFailed when it would not be let in any more: with the codes of `verify`, or
+    `password_changed`, also where only the way in which the password is kept has changed.
+    """
+    account = Account.objects.select_related("tenant").filter(pk=identity.account_id).first()
+    reason = "unknown_account" if account is None else refusal(account, client_ip)
+    if account is None or reason:
+        raise AuthenticationFailed(reason)
+    now = _signed_in(account)
+    if now.proof != identity.proof:
+        raise AuthenticationFailed("password_changed")
+    return now
+
+
+def _signed_in(account: Account) -> Identity:
+    proof = hashlib.blake2b(account.password_hash.encode(), digest_size=16, key=_PROOF_KEY).hexdigest()
+    return replace(identity_of(account), proof=proof)
 
 
 def _account_named(username: str) -> Account | None:
@@ -101,7 +128,9 @@ def _renew_hash(account: Account, password: str) -> None:
     renewed = password_hashes.renewed(password, account.password_hash)
     if renewed:
         # Only over what was just verified: a password changed meanwhile stays changed.
-        Account.objects.filter(pk=account.pk, password_hash=account.password_hash).update(password_hash=renewed)
+        unchanged = Account.objects.filter(pk=account.pk, password_hash=account.password_hash)
+        if unchanged.update(password_hash=renewed):
+            account.password_hash = renewed
 
 
 def forget_cached() -> None:

@@ -44,6 +44,11 @@ def keyed_hashes(secret: str) -> list[str]:
     ]
 
 
+def current_key_id() -> str:
+    """What the first of CREDENTIAL_KEYS is called beside hashes made with it; it tells nothing of the key."""
+    return hashlib.sha256(b"keyed-hash-id:" + settings.CREDENTIAL_KEYS[0].encode()).hexdigest()[:8]
+
+
 class EncryptedJSONField(models.TextField):
     """A JSON value that is encrypted in the database. It cannot be queried, and its `repr` in forms is the caller's.
 

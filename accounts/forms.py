@@ -80,7 +80,7 @@ class ErrorsAnywhere:
         super().add_error(field, error)  # type: ignore[misc]
 
 
-class TenantForm(forms.ModelForm):
+class TenantForm(ErrorsAnywhere, forms.ModelForm):
     class Meta:
         model = Tenant
         fields = "__all__"  # noqa: DJ007  the admin names them

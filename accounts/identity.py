@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from accounts import domains, networks
 from accounts.models import Account, Tenant
@@ -11,13 +11,17 @@ from accounts.models import Account, Tenant
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a client has shown to be: one account of one tenant, and what it may put in MAIL FROM and From."""
+    """Who a client has shown to be: one account of one tenant, and what it may put in MAIL FROM and From.
+
+    `proof` is of the password it signed in with, empty where it was known otherwise; nothing outside of this process.
+    """
 
     account_id: uuid.UUID
     tenant_id: uuid.UUID
     username: str
     allowed_senders: tuple[str, ...]
     may_send_bounces: bool
+    proof: str = field(default="", repr=False, compare=False)
 
 
 class AuthenticationFailed(Exception):

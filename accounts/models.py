@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -83,6 +83,36 @@ class Tenant(Quotas, Row):
         help_text='Networks (CIDR) clients may connect from, for example ["192.0.2.0/24"]; empty: any.',
     )
 
+    body_days = models.PositiveSmallIntegerField(
+        "days bodies are kept",
+        default=7,
+        validators=[MinValueValidator(1), MaxValueValidator(3650)],
+        help_text="Of messages that have ended, but for dead letters.",
+    )
+    dead_letter_days = models.PositiveSmallIntegerField(
+        "days dead letters are kept",
+        default=30,
+        validators=[MinValueValidator(1), MaxValueValidator(3650)],
+        help_text="Their bodies; nothing can be sent again afterwards.",
+    )
+    row_days = models.PositiveSmallIntegerField(
+        "days rows are kept",
+        default=90,
+        validators=[MinValueValidator(1), MaxValueValidator(3650)],
+        help_text="Messages, recipients, delivery logs and events; totals stay.",
+    )
+    archived = models.BooleanField(
+        "archive what is sent", default=False, help_text="Keep an encrypted copy of every message as it was sent."
+    )
+    archive_days = models.PositiveSmallIntegerField(
+        "days copies are kept",
+        null=True,
+        blank=True,
+        default=365,
+        validators=[MinValueValidator(1), MaxValueValidator(36500)],
+        help_text="Empty: for ever.",
+    )
+
     class Meta:
         ordering = ("name",)
         constraints = [
@@ -97,6 +127,12 @@ class Tenant(Quotas, Row):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        super().clean()
+        given = (self.row_days, self.body_days, self.dead_letter_days)
+        if all(isinstance(days, int) for days in given) and self.row_days < max(given):
+            raise ValidationError({"row_days": "Rows are kept at least as long as the bodies they belong to."})
 
 
 class UserManager(BaseUserManager["User"]):

@@ -7,14 +7,14 @@ from threading import Lock
 
 import structlog
 
-from accounts import networks
+from accounts import changes, networks
 from accounts.identity import Identity, identity_of
 from accounts.models import Account, Tenant
 
 log = structlog.get_logger(__name__)
 
 KEPT = 2.0
-"""Seconds for which answers are remembered in a process; a suspension counts after that at the latest."""
+"""Seconds for which answers are remembered in a process where no change is heard of; see `changes`."""
 
 
 class _Known:
@@ -26,18 +26,21 @@ class _Known:
 
     def forget(self) -> None:
         self.read_at = float("-inf")
+        self.mark = 0
         self.accounts: tuple[Account, ...] = ()
         self.answers: dict[str, Identity | None] = {}
 
     def refresh(self) -> None:
-        if time.monotonic() - self.read_at < KEPT:
+        fresh = time.monotonic() - self.read_at < KEPT
+        if fresh and not changes.since(self.mark, "account", "tenant"):
             return
+        mark = changes.mark()
         active = Account.objects.filter(
             network_authenticated=True, status=Account.Status.ACTIVE, tenant__status=Tenant.Status.ACTIVE
         )
         self.accounts = tuple(active.select_related("tenant").order_by("id"))
         self.answers = {}
-        self.read_at = time.monotonic()
+        self.read_at, self.mark = time.monotonic(), mark
 
 
 _known = _Known()

@@ -1,6 +1,6 @@
 """How secrets of accounts are kept: two schemes, told apart by their prefix (SMTP-5).
 
-`keyed$<hex>` is an HMAC of a secret we generated, fast because there is nothing to guess in 128 random bits.
+`keyed$<key id>$<hex>` is an HMAC of a secret we generated, fast because there is nothing to guess in 128 random bits.
 `$argon2id$…` is a password somebody chose, in the PHC string format. Anything else matches nothing.
 """
 
@@ -16,7 +16,7 @@ from collections import OrderedDict
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from accounts.crypto import keyed_hashes
+from accounts.crypto import current_key_id, keyed_hashes
 
 KEYED = "keyed$"
 ARGON2 = "$argon2id$"
@@ -67,7 +67,12 @@ _WASTED = "$argon2id$v=19$m=19456,t=2,p=1$rVnr8jtRA8eNhfJYmaUtXQ$yNbBlK4DUUny0PQ
 
 def hash_generated(secret: str) -> str:
     """For secrets of at least 128 random bits only."""
-    return KEYED + keyed_hashes(secret)[0]
+    return current_prefix() + keyed_hashes(secret)[0]
+
+
+def current_prefix() -> str:
+    """What every stored value begins with that is a hash under the first key."""
+    return f"{KEYED}{current_key_id()}$"
 
 
 def hash_chosen(password: str) -> str:
@@ -88,7 +93,7 @@ def matches(secret: str, stored: str) -> bool:
     """
     if is_slow(stored):
         return _verified.knows(secret, stored) or _argon2_matches(secret, stored)
-    wanted = stored.removeprefix(KEYED) if stored.startswith(KEYED) else ""
+    wanted = stored.rpartition("$")[2] if stored.startswith(KEYED) else ""
     found = [hmac.compare_digest(candidate.encode(), wanted.encode()) for candidate in keyed_hashes(secret)]
     return any(found)
 

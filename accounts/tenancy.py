@@ -26,6 +26,7 @@ class Area(StrEnum):
     BODIES = "bodies"
     LOGS = "logs"
     SUPPRESSIONS = "suppressions"
+    WEBHOOKS = "webhooks"
     AUDIT = "audit"
 
 
@@ -53,6 +54,7 @@ ROLES: dict[str, dict[Area, frozenset[Verb]]] = {
         Area.BODIES: _READ,
         Area.LOGS: _READ,
         Area.SUPPRESSIONS: _CRUD,
+        Area.WEBHOOKS: _CRUD,
         Area.AUDIT: _READ,
     },
     User.Role.ADMIN: {
@@ -64,6 +66,7 @@ ROLES: dict[str, dict[Area, frozenset[Verb]]] = {
         Area.BODIES: _READ,
         Area.LOGS: _READ,
         Area.SUPPRESSIONS: _CRUD,
+        Area.WEBHOOKS: _CRUD,
         Area.AUDIT: _READ,
     },
     User.Role.USER: {
@@ -75,6 +78,7 @@ ROLES: dict[str, dict[Area, frozenset[Verb]]] = {
         Area.BODIES: _NONE,
         Area.LOGS: _READ,
         Area.SUPPRESSIONS: _READ,
+        Area.WEBHOOKS: _READ,
         Area.AUDIT: _NONE,
     },
     User.Role.VIEWER: {
@@ -86,6 +90,7 @@ ROLES: dict[str, dict[Area, frozenset[Verb]]] = {
         Area.BODIES: _NONE,
         Area.LOGS: _READ,
         Area.SUPPRESSIONS: _NONE,
+        Area.WEBHOOKS: _NONE,
         Area.AUDIT: _NONE,
     },
 }
@@ -116,13 +121,13 @@ def roles_given_by(user: Person) -> tuple[str, ...]:
 def tenant_path(model: type[models.Model]) -> str:
     """The lookup from a row to its tenant.
 
-    A model names it in `tenant_path` when it has no field `tenant`; raises ImproperlyConfigured when it has neither,
-    so that no model is open by oversight.
+    A model names it in `tenant_path` when it has no field `tenant`, "" when its rows belong to the platform alone;
+    raises ImproperlyConfigured when it has neither, so that no model is open by oversight.
     """
     if model is Tenant:
         return "pk"
     declared = getattr(model, "tenant_path", None)
-    if declared:
+    if declared is not None:
         return str(declared)
     try:
         model._meta.get_field("tenant")
@@ -139,14 +144,17 @@ def visible_to(user: Person, rows: type[M] | models.QuerySet[M]) -> models.Query
         return queryset.none()
     if user.is_superuser:
         return queryset
-    if user.tenant_id is None:
+    if user.tenant_id is None or not path:
         return queryset.none()
     return queryset.filter(**{path: user.tenant_id})
 
 
 def tenant_id_of(row: models.Model) -> Any:
     """The key of the tenant a row belongs to; None for what belongs to the platform."""
-    *links, last = tenant_path(type(row)).split("__")
+    path = tenant_path(type(row))
+    if not path:
+        return None
+    *links, last = path.split("__")
     value: Any = row
     for name in links:
         value = getattr(value, name)

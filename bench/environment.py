@@ -121,11 +121,10 @@ class Environment:
         try:
             for number in range(count):
                 scheduler = ["-B"] if number == 0 else []
-                queues = "outbound.deliver,outbound.retry,maintenance"
                 workers.append(
                     self.start(
                         f"worker-{number}",
-                        *("-m", "celery", "-A", "smtpproxy", "worker", "--loglevel", "WARNING", "-Q", queues),
+                        *("-m", "celery", "-A", "smtpproxy", "worker", "--loglevel", "WARNING"),
                         *("--hostname", f"bench{number}@%h", "--concurrency", str(concurrency)),
                         *scheduler,
                     )

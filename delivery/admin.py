@@ -1,3 +1,16 @@
 """The admin of messages and what became of them; each page is a module of its own, registered by its import."""
 
-from delivery import event_admin, log_admin, message_admin, recipient_admin, routing_admin, suppression_admin  # noqa: F401
+from delivery import (  # noqa: F401
+    archive_admin,
+    bulk_admin,
+    event_admin,
+    log_admin,
+    message_admin,
+    notice_admin,
+    outgoing_admin,
+    outgoing_delivery_admin,
+    queue_admin,
+    recipient_admin,
+    routing_admin,
+    suppression_admin,
+)

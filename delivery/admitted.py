@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from accounts.models import Account
-from delivery.models import Message, Recipient
+from delivery.models import Message, Receipt, Recipient
 from delivery.submission import Submission
 
 
@@ -17,3 +17,4 @@ class Admitted:
     account: Account
     message: Message
     recipients: list[Recipient]
+    receipt: Receipt | None = None

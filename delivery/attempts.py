@@ -88,6 +88,7 @@ def begin(
         recipients=list(addresses),
         fidelity=verdict.fidelity,
         lost=[clean(text, 500) for text in verdict.lost],
+        removed=list(outbound.removed),
         progress=earlier.progress if earlier is not None else None,
         created_at=timezone.now(),
     )

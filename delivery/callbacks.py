@@ -22,7 +22,7 @@ from django.db.models import Min, Q, QuerySet
 from django.utils import timezone
 
 from delivery import events as log_of_events
-from delivery import precedence, rows, suppressions
+from delivery import notices, precedence, rows, suppressions
 from delivery.models import DeliveryLog, EarlyEvent, Event, EventType, Message, Recipient
 from providers.envelope import same
 from providers.webhooks.contract import ProviderEvent, Told
@@ -92,7 +92,10 @@ def apply_early() -> int:
     those that have waited too long; returns how many were applied. Two at once do no harm."""
     tally = Tally()
     foreign = 0
-    for provider_id in list(EarlyEvent.objects.order_by().values_list("provider_id", flat=True).distinct()):
+    providers = list(EarlyEvent.objects.order_by().values_list("provider_id", flat=True).distinct())
+    if not providers:
+        return 0  # as nearly always; this is asked with each sweep
+    for provider_id in providers:
         after: uuid.UUID | None = None
         # Asked before the recipients are looked for, as in `take`.
         settled = (_open(provider_id).aggregate(first=Min("created_at"))["first"] or timezone.now()) - CLOCKS
@@ -169,6 +172,7 @@ def _apply(provider_id: uuid.UUID, events: Sequence[ProviderEvent], tally: Tally
             changed |= {recipient.pk: recipient for recipient in meant if _tell(recipient, event)}
     log_of_events.record(row for _, _, row in fresh)
     rows.update_each(list(changed.values()), _WRITTEN)
+    notices.note({one.message_id for one in changed.values() if notices.has_failed(one)}, timezone.now())
     grounds = [suppressions.ground(recipient, event) for event, meant, _ in fresh for recipient in meant]
     suppressions.add([ground for ground in grounds if ground is not None], provider_id)
     tally.applied += len(fresh)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -13,7 +13,10 @@ from django.db import DatabaseError, transaction
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
-from delivery import events, suppressions
+from delivery import caps, events, notices, outbox, queues, suppressions
+from delivery.capped import Choice, choose, due
+from delivery.caps import Place
+from delivery.metrics import DEAD_LETTERS
 from delivery.models import (
     PENDING_STATUSES,
     DeliveryLog,
@@ -33,7 +36,8 @@ class Claimed:
 
     A recipient with status `unknown` is one whose last attempt is among `unknown`. `unfinished` are attempts with
     progress, which a later one may go on with, or which is to be taken away in the end. `suppressed` says why an
-    address is not to be mailed, by recipient.
+    address is not to be mailed, by recipient. `place` is what it occupies in queues that have a cap, until its outcome
+    is recorded.
     """
 
     message: Message
@@ -42,33 +46,47 @@ class Claimed:
     unknown: list[DeliveryLog] = field(default_factory=list)
     unfinished: list[DeliveryLog] = field(default_factory=list)
     suppressed: dict[uuid.UUID, str] = field(default_factory=dict)
+    place: Place | None = None
 
     @property
     def recipients(self) -> list[Recipient]:
         return [*self.pending, *self.settled]
 
 
-def claim(ids: Sequence[uuid.UUID]) -> list[Claimed]:
+def claim(ids: Sequence[uuid.UUID], rung_in: str = queues.FRESH) -> list[Claimed]:
     """Claim those of `ids` that are due and nobody else has, and other fresh messages beside them as far as a list
-    reaches; ids without a row are logged (QUE-8).
+    reaches; ids without a row are logged (QUE-8). `rung_in` is the queue they were rung in.
+
+    Of a queue that is paused nothing is claimed, and of one with a cap what has a place (QUE-5).
 
     A message that was claimed before without an outcome is only taken when it comes alone, so that one which kills
     its worker takes no other down with it (QUE-6). One that has used up its claims is parked instead.
     """
+    restricted = caps.restricted()
+    choice = choose(ids, rung_in, restricted) if restricted else Choice(list(ids))
+    claimed: list[Claimed] = []
+    try:
+        claimed = _claim(ids, choice, company=lambda name: name not in restricted)
+    finally:
+        choice.give_back_but([one.message.pk for one in claimed])
+    return claimed
+
+
+def _claim(ids: Sequence[uuid.UUID], choice: Choice, company: Callable[[str], bool]) -> list[Claimed]:
+    if not choice.ids:
+        _log_missing(ids, set())
+        return []
     now = timezone.now()
     lease = uuid.uuid4()
-    due = Q(status=MessageStatus.QUEUED) | Q(
-        status__in=[MessageStatus.PROCESSING, MessageStatus.RETRYING, MessageStatus.SCHEDULED],
-        next_attempt_at__lte=now,
-    )
-    if len(ids) > 1:
-        due &= Q(claims=0)
     with transaction.atomic():
-        free = Message.objects.select_for_update(skip_locked=True).filter(due, pk__in=ids)
-        taken = list(free.values_list("pk", "claims"))
-        if taken and not any(claims for _, claims in taken):
-            taken += _company([pk for pk, _ in taken])
-        Message.objects.filter(pk__in=[pk for pk, _ in taken]).update(
+        free = Message.objects.select_for_update(skip_locked=True).filter(due(now), pk__in=choice.ids)
+        if len(choice.ids) > 1:
+            free = free.filter(claims=0)
+        found = list(free.values_list("pk", "claims", "queue"))
+        taken = [pk for pk, _, _ in found]
+        if found and not any(claims for _, claims, _ in found) and company(found[0][2]):
+            taken += _company(taken, found[0][2])
+        Message.objects.filter(pk__in=taken).update(
             status=MessageStatus.PROCESSING,
             lease=lease,
             next_attempt_at=now + timedelta(seconds=settings.DELIVERY_LEASE),
@@ -77,7 +95,7 @@ def claim(ids: Sequence[uuid.UUID]) -> list[Claimed]:
         )
     messages = list(
         Message.objects.select_related("tenant", "account").filter(
-            pk__in=[pk for pk, _ in taken], lease=lease, status=MessageStatus.PROCESSING
+            pk__in=taken, lease=lease, status=MessageStatus.PROCESSING
         )
     )
     if not set(ids) <= {message.pk for message in messages}:
@@ -87,11 +105,14 @@ def claim(ids: Sequence[uuid.UUID]) -> list[Claimed]:
         _mark_lost_attempts(poisoned)
     for message in poisoned:
         park(message, "poison", f"Claimed {message.claims - 1} times without an outcome.")
-    return _with_recipients([message for message in messages if message not in poisoned])
+    claimed = _with_recipients([message for message in messages if message not in poisoned])
+    for one in claimed:
+        one.place = choice.places.get(one.message.pk)
+    return claimed
 
 
-def _company(taken: Sequence[uuid.UUID]) -> list[tuple[uuid.UUID, int]]:
-    """Fresh messages that nobody has, the oldest first, to fill the list of those `taken`.
+def _company(taken: Sequence[uuid.UUID], name: str) -> list[uuid.UUID]:
+    """Fresh messages of the same queue that nobody has, the oldest first, to fill the list of those `taken`.
 
     Under load a ring brings few ids at a time, and a worker that waited for a provider with each few would fall
     behind. The rings of those taken along find nothing left to do.
@@ -99,8 +120,9 @@ def _company(taken: Sequence[uuid.UUID]) -> list[tuple[uuid.UUID, int]]:
     room = settings.DELIVERY_BATCH - len(taken)
     if room <= 0:
         return []
-    fresh = Message.objects.select_for_update(skip_locked=True).filter(status=MessageStatus.QUEUED, claims=0)
-    return list(fresh.exclude(pk__in=taken).order_by("pk").values_list("pk", "claims")[:room])
+    free = Message.objects.select_for_update(skip_locked=True).exclude(pk__in=taken)
+    fresh = free.filter(queue=name, status=MessageStatus.QUEUED, claims=0).order_by("pk")
+    return list(fresh.values_list("pk", flat=True)[:room])
 
 
 def _log_missing(ids: Sequence[uuid.UUID], claimed: set[uuid.UUID]) -> None:
@@ -154,7 +176,9 @@ def _mark_lost_attempts(messages: Sequence[Message]) -> None:
         message.attempts = made.get(message.pk, 0)
     with transaction.atomic():
         sending = DeliveryLog.objects.filter(message__in=messages, status=DeliveryLog.Status.SENDING)
-        for attempt in sending.order_by("pk"):
+        lost = list(sending.order_by("pk"))
+        outbox.add_attempts(lost)
+        for attempt in lost:
             log.warning(
                 "attempt without an outcome",
                 message_id=str(attempt.message_id),
@@ -208,5 +232,22 @@ def park(message: Message, code: str, reason: str, status: MessageStatus = Messa
             status=RecipientStatus.FAILED, error_code=code, error_text=reason[:1000], updated_at=now
         )
         events.record([events.about(message, EventType.DEAD_LETTER, now, reason=code, text=reason)])
+        notices.note([message.pk], now)
+    DEAD_LETTERS.labels(code).inc()
     log.warning("dead letter", message_id=str(message.pk), tenant_id=str(message.tenant_id), reason=code)
     return True
+
+
+def seize(message: Message) -> bool:
+    """Take a message that waits or is held, whether it is due or not, so that it can be parked in the same transaction;
+    False when a worker has it or it has ended."""
+    now, lease = timezone.now(), uuid.uuid4()
+    waiting = (MessageStatus.QUEUED, MessageStatus.RETRYING, MessageStatus.SCHEDULED, MessageStatus.HELD)
+    taken = Message.objects.filter(pk=message.pk, status__in=waiting).update(
+        status=MessageStatus.PROCESSING,
+        lease=lease,
+        next_attempt_at=now + timedelta(seconds=settings.DELIVERY_LEASE),
+        rung_at=None,
+    )
+    message.lease = lease
+    return bool(taken)

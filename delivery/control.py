@@ -1,161 +1,162 @@
-"""What an operator may do with messages: hold, release, retry now, cancel (DEL-9).
+"""What an operator may do with messages: hold, release, retry now, cancel, re-route, reprocess (DEL-9, RET-5).
 
 The admin, the commands and the API call these and never set a status themselves. A message that a worker is sending
-at this moment is refused: its outcome decides.
+at this moment is refused: its outcome decides. What a person or a command has done is in the audit, beside the
+change; actions on all that a filter finds are in `delivery.bulk`.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import TypeAlias
 
 import structlog
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
+from accounts import audit
 from accounts.models import User
-from delivery import events, queue
+from delivery import actions, events, queue, rows
+from delivery.actions import WAITING, Action
 from delivery.exceptions import ControlRefused
-from delivery.models import DEAD_LETTERS, PENDING_STATUSES, EventType, Message, MessageStatus, RecipientStatus
-from delivery.suppressions import SUPPRESSED
+from delivery.models import Message, MessageStatus
+from providers.models import Provider
+
+__all__ = ["WAITING", "Actor", "Outcome", "cancel", "do", "hold", "release", "reprocess", "reroute", "retry"]
 
 log = structlog.get_logger(__name__)
 
 PAGE = 500
-WAITING = (MessageStatus.QUEUED, MessageStatus.RETRYING, MessageStatus.SCHEDULED)
+NO_SUCH = "There is no such message."
+
+Actor: TypeAlias = User | str | None
+"""A person, the name of a command, or nobody but the system."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How many messages an action changed, and those it did not, with the reason."""
+    """The messages an action changed, and those it did not, with the reason."""
 
-    changed: int = 0
+    done: list[uuid.UUID] = field(default_factory=list)
     refused: dict[uuid.UUID, str] = field(default_factory=dict)
 
+    @property
+    def changed(self) -> int:
+        """How many were changed."""
+        return len(self.done)
 
-def hold(ids: Iterable[uuid.UUID], *, actor: User | None, reason: str = "") -> Outcome:
+
+def hold(ids: Iterable[uuid.UUID], *, actor: Actor, reason: str = "", ip: str | None = None) -> Outcome:
     """Park waiting messages (queued, retrying, scheduled) until somebody releases them."""
-
-    def apply(message: Message, _now: datetime) -> EventType:
-        _expect(message, WAITING)
-        message.status, message.next_attempt_at = MessageStatus.HELD, None
-        message.status_reason = reason or f"Held by {_name(actor)}."
-        return EventType.HELD
-
-    return _each(ids, actor, apply)
+    return do(actions.Hold(reason), ids, actor=actor, ip=ip)
 
 
-def release(ids: Iterable[uuid.UUID], *, actor: User | None) -> Outcome:
-    """Queue held messages and `enqueue_failed` ones now; rules no longer hold them.
+def release(ids: Iterable[uuid.UUID], *, actor: Actor, ip: str | None = None) -> Outcome:
+    """Queue held messages and `enqueue_failed` ones now; rules no longer hold them. A scheduled one keeps its time.
 
     Recipients whose last answer was lost are sent to again: that is what releasing them means.
     """
-
-    def apply(message: Message, now: datetime) -> EventType:
-        _expect(message, (MessageStatus.HELD, MessageStatus.ENQUEUE_FAILED))
-        message.released = True
-        _queue(message, now)
-        message.recipients.filter(status=RecipientStatus.UNKNOWN).update(status=RecipientStatus.PENDING, updated_at=now)
-        return EventType.RELEASED
-
-    return _each(ids, actor, apply, ring=True)
+    return do(actions.Release(), ids, actor=actor, ip=ip)
 
 
-def retry(ids: Iterable[uuid.UUID], *, actor: User | None) -> Outcome:
-    """Try now: retrying messages, and failed, partial and dead-lettered ones with the retry counter reset.
+def retry(ids: Iterable[uuid.UUID], *, actor: Actor, ip: str | None = None) -> Outcome:
+    """Try now: retrying and scheduled messages, and failed, partial and dead-lettered ones with the counter reset.
 
     Recipients that failed are tried again, and those skipped as suppressed, in case they no longer are; those already
     served stay served.
     """
-
-    def apply(message: Message, now: datetime) -> EventType:
-        _expect(message, (MessageStatus.RETRYING, MessageStatus.FAILED, MessageStatus.PARTIAL, *DEAD_LETTERS))
-        if message.status != MessageStatus.RETRYING:
-            skipped = Q(status=RecipientStatus.SUPPRESSED, error_code=SUPPRESSED)
-            message.recipients.filter(Q(status=RecipientStatus.FAILED) | skipped).update(
-                status=RecipientStatus.PENDING, error_code="", error_text="", delivered_at=None, updated_at=now
-            )
-            message.tries = 0
-        _queue(message, now)
-        return EventType.RELEASED
-
-    return _each(ids, actor, apply, ring=True)
+    return do(actions.Retry(), ids, actor=actor, ip=ip)
 
 
-def cancel(ids: Iterable[uuid.UUID], *, actor: User | None) -> Outcome:
+def reprocess(ids: Iterable[uuid.UUID], *, actor: Actor, ip: str | None = None) -> Outcome:
+    """As `retry`, for dead letters only (RET-5)."""
+    return do(actions.Reprocess(), ids, actor=actor, ip=ip)
+
+
+def cancel(ids: Iterable[uuid.UUID], *, actor: Actor, ip: str | None = None) -> Outcome:
     """End messages that wait or are held; recipients already served stay served, the others have failed."""
-
-    def apply(message: Message, now: datetime) -> EventType:
-        _expect(message, (*WAITING, MessageStatus.HELD))
-        message.status, message.next_attempt_at, message.finished_at = MessageStatus.CANCELLED, None, now
-        message.status_reason = f"Cancelled by {_name(actor)}."
-        message.recipients.filter(status__in=PENDING_STATUSES).update(
-            status=RecipientStatus.FAILED, error_code="cancelled", error_text=message.status_reason, updated_at=now
-        )
-        return EventType.CANCELLED
-
-    return _each(ids, actor, apply)
+    return do(actions.Cancel(), ids, actor=actor, ip=ip)
 
 
-def _name(actor: User | None) -> str:
-    """Who acted, as the tenant may read it; which operator it was is in the audit."""
-    if actor is None:
-        return "the system"
-    return "the platform operator" if actor.is_superuser else actor.email
+def reroute(ids: Iterable[uuid.UUID], provider: Provider | None, *, actor: Actor, ip: str | None = None) -> Outcome:
+    """Send through this provider and no other, whatever the rules say; None: as the rules say again.
+
+    Takes what waits, is held, has failed or is a dead letter, resets the retry counter and queues it now; a scheduled
+    one keeps its time. The provider must be enabled, and the tenant's own or a shared one the tenant may use.
+    """
+    return do(actions.Reroute(provider), ids, actor=actor, ip=ip)
 
 
-def _expect(message: Message, statuses: Collection[str]) -> None:
-    if message.status not in statuses:
-        raise ControlRefused(f"The message is {message.status}.")
-
-
-def _queue(message: Message, now: datetime) -> None:
-    """Due now: the ring follows the commit, and the sweeper finds what it misses."""
-    message.status, message.status_reason = MessageStatus.QUEUED, ""
-    message.next_attempt_at, message.rung_at, message.finished_at = now, None, None
-    message.claims = 0
-
-
-def _each(
+def do(
+    action: Action,
     ids: Iterable[uuid.UUID],
-    actor: User | None,
-    apply: Callable[[Message, datetime], EventType],
     *,
-    ring: bool = False,
+    actor: Actor,
+    ip: str | None = None,
+    audited: bool = True,
+    ring: bool = True,
 ) -> Outcome:
-    """Apply an action to messages page by page, each page in one transaction with its events."""
+    """Apply an action to messages page by page, each page in one transaction with its events and audit entries.
+
+    Whose messages they are is for the caller to check. Without `ring` what is due is left to the sweep, which rings no
+    faster than workers follow.
+    """
     outcome = Outcome()
-    for page in queue.pages(ids, PAGE):
-        changed: list[uuid.UUID] = []
+    for page in queue.pages(dict.fromkeys(ids), PAGE):
         with transaction.atomic():
-            now = timezone.now()
-            found = Message.objects.select_for_update().filter(pk__in=page).order_by("pk")
-            done: list[Any] = []
-            for message in found:
-                try:
-                    type_ = apply(message, now)
-                except ControlRefused as refusal:
-                    outcome.refused[message.pk] = str(refusal)
-                    continue
-                message.save()
-                changed.append(message.pk)
-                done.append(events.about(message, type_, now, by=_name(actor), reason=message.status_reason))
-            events.record(done)
-        missing = set(page) - set(changed) - set(outcome.refused)
-        outcome.refused |= dict.fromkeys(missing, "There is no such message.")
-        outcome.changed += len(changed)
-        log.info("messages changed", by=_name(actor), messages=[str(id_) for id_ in changed])
-        if ring and changed:
-            transaction.on_commit(lambda ids=tuple(changed): _ring(ids), robust=True)  # type: ignore[misc]
+            changed = _page(action, page, actor, outcome)
+            if ring:
+                transaction.on_commit(partial(_ring, changed), robust=True)
+            if audited and actor is not None:
+                audit.record_each(actor, f"message.{action.done}", changed, ip, action.told())
+        log.info("messages changed", by=name(actor), done=action.done, messages=[str(one.pk) for one in changed])
     return outcome
 
 
-def _ring(ids: tuple[uuid.UUID, ...]) -> None:
-    try:
-        queue.ring(ids)
-    except queue.RingFailed as error:
-        log.warning("ring failed; left to the sweeper", messages=len(ids), error=str(error))
+def _page(action: Action, page: Sequence[uuid.UUID], actor: Actor, outcome: Outcome) -> list[Message]:
+    now, by = timezone.now(), name(actor)
+    found = list(Message.objects.select_for_update().filter(pk__in=page).order_by("pk"))
+    action.look_at(found)
+    changed: list[Message] = []
+    before: dict[str, list[uuid.UUID]] = {}
+    for message in found:
+        try:
+            action.check(message)
+        except ControlRefused as refusal:
+            outcome.refused[message.pk] = str(refusal)
+            continue
+        before.setdefault(message.status, []).append(message.pk)
+        action.change(message, now, by)
+        changed.append(message)
+    rows.update_each(changed, actions.FIELDS)
+    action.change_recipients(before, now, by)
+    events.record(
+        events.about(one, action.event, now, by=by, reason=one.status_reason, **action.told()) for one in changed
+    )
+    outcome.done += [message.pk for message in changed]
+    outcome.refused |= dict.fromkeys(set(page) - {message.pk for message in found}, NO_SUCH)
+    return changed
+
+
+def name(actor: Actor) -> str:
+    """Who acted, as the tenant may read it; which operator it was is in the audit."""
+    if actor is None:
+        return "the system"
+    return "the platform operator" if isinstance(actor, str) or actor.is_superuser else actor.email
+
+
+def _ring(changed: Sequence[Message]) -> None:
+    """Each in the queue it belongs to (QUE-5)."""
+    due: dict[str, list[uuid.UUID]] = {}
+    for message in changed:
+        if message.status == MessageStatus.QUEUED:
+            due.setdefault(message.queue, []).append(message.pk)
+    for where, ids in due.items():
+        try:
+            queue.ring(ids, where)
+        except queue.RingFailed as error:
+            log.warning("ring failed; left to the sweeper", messages=len(ids), error=str(error))
+            return

@@ -8,6 +8,7 @@ import os
 import uuid
 from typing import Protocol
 
+from delivery.exceptions import StoreUnavailable
 from delivery.submission import Body
 
 UNKNOWN_SIZE = -1
@@ -30,15 +31,17 @@ class Place(Protocol):
     def file_permissions_mode(self) -> int | None: ...
     def enter(self, path: str) -> None: ...
     def durable_directory(self, path: str) -> None: ...
+    def same(self, one: str, other: str, key: str) -> bool: ...
 
 
 class Draft:
     """One body on its way under its name. `error` is the first thing that went wrong; later steps then do nothing."""
 
-    __slots__ = ("_fd", "_name", "_place", "_temporary", "body", "directory", "error", "path")
+    __slots__ = ("_fd", "_key", "_name", "_place", "_temporary", "body", "directory", "error", "path")
 
     def __init__(self, place: Place, key: str, body: Body) -> None:
         self._place = place
+        self._key = key
         self.body = body
         self.error: Exception | None = None
         self._fd = -1
@@ -76,7 +79,7 @@ class Draft:
                 self._place.durable_directory(self.directory)
                 os.rename(self._temporary, self.path)
             self._name = self.path
-        except OSError as error:
+        except (OSError, StoreUnavailable) as error:
             self.fail(error)
 
     def sync(self) -> None:
@@ -89,7 +92,8 @@ class Draft:
 
     def _compare(self) -> None:
         """The name is taken. If by the same octets, they are what is synced: nobody else may have come to that yet."""
-        if not filecmp.cmp(self._name, self.path, shallow=False):
+        alike = filecmp.cmp(self._name, self.path, shallow=False)
+        if not alike and not self._place.same(self._name, self.path, self._key):
             raise FileExistsError("the key already holds other octets")
         self._close()
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)

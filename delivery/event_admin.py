@@ -7,7 +7,7 @@ from django.utils.text import Truncator
 
 from accounts.tenancy import Area
 from delivery.models import Event
-from delivery.read_only_admin import FirstRows, OccurringFilter, OfMessageAdmin, ReadOnlyInline, in_lines, in_words
+from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline, in_lines, in_words
 
 LONGEST = 150
 """Characters of the data in a list; a message may have a thousand recipients."""
@@ -38,7 +38,7 @@ class EventAdmin(DataMixin, OfMessageAdmin):
     search_help_text = "Id of the message or event, or the provider's event id."
     fields = ("id", "message_id", "type", "occurred_at", "provider_event_id", "data_told")
 
-    list_filter = (("type", OccurringFilter),)
+    list_filter = ("type",)
 
     @admin.display(description="data")
     def data_short(self, event: Event) -> str:

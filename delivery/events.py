@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from accounts.ids import uuid7
-from delivery import rows
+from delivery import outbox, rows
 from delivery.models import Event, EventType, Message
 
 _event = rows.Blank(Event, "id", "tenant_id", "message_id", "type", "data", "occurred_at")
@@ -20,5 +20,8 @@ def about(message: Message, type_: EventType, when: datetime, **data: Any) -> Ev
 
 
 def record(events: Iterable[Event]) -> None:
-    """Write events; to be called inside the transaction that changes the state they report."""
-    rows.insert_all(list(events))
+    """Write events, and what subscribers are to be told of them; to be called inside the transaction that changes the
+    state they report."""
+    written = list(events)
+    rows.insert_all(written)
+    outbox.add(written)

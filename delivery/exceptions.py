@@ -33,5 +33,13 @@ class StoreUnavailable(Exception):
     """The message store failed or did not answer within its deadline; temporary."""
 
 
+class CopyUnreadable(Exception):
+    """An archive copy is not there, or is not what was archived."""
+
+
 class ControlRefused(Exception):
     """An operator's action does not fit the message's present status; nothing was changed."""
+
+
+class ExchangeUnavailable(Exception):
+    """The broker that events are published to did not answer, refused, or did not confirm; temporary."""

@@ -5,6 +5,7 @@ Nothing is changed, sent or asked of a service: what is told is what the rows sa
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -27,7 +28,8 @@ from providers.models import RoutingRule
 class Question:
     """What is asked about. `message` is the message itself where it is stored, so that providers can be asked what
     they would do to it; `message_id` is "" for one that is made up. `headers` have lower-case names; without
-    `shows_headers` conditions look at them and nobody is told what they hold."""
+    `shows_headers` conditions look at them and nobody is told what they hold. `routed_to` is the provider a person
+    chose for it."""
 
     tenant: Tenant
     account: str
@@ -43,6 +45,7 @@ class Question:
     message: OutboundMessage | None = None
     shows_headers: bool = True
     notes: tuple[str, ...] = ()
+    routed_to: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,8 @@ class RuleTold:
 
 @dataclass(frozen=True, slots=True)
 class RouteTold:
-    """Recipients for whom every rule says the same, and what would become of them. `good` when it is a send."""
+    """Recipients for whom every rule says the same, and what would become of them. `good` when it is a send,
+    `chosen` when a person chose the provider and no rule decides."""
 
     recipients: tuple[str, ...]
     rules: tuple[RuleTold, ...]
@@ -66,6 +70,7 @@ class RouteTold:
     candidates: tuple[Candidate, ...]
     outcome: str
     good: bool
+    chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,7 @@ def about(message: Message, *, shows_headers: bool = True) -> Question:
         message=outbound,
         shows_headers=shows_headers,
         notes=notes,
+        routed_to=message.routed_to_id,
     )
 
 
@@ -163,6 +169,10 @@ def _route(
     question: Question, table: routing.Table, rules: Sequence[RoutingRule], recipients: tuple[str, ...]
 ) -> RouteTold:
     facts = _facts(question, recipients[0])
+    if question.routed_to is not None:
+        return _chosen(
+            question, question.routed_to, recipients, tuple(_rule(question, rule, facts, None) for rule in rules)
+        )
     decides = routing.first_match(table.rules, facts, released=question.released)
     told = tuple(_rule(question, rule, facts, decides) for rule in rules)
     if decides is not None and decides.action != RoutingRule.Action.SEND:
@@ -174,6 +184,19 @@ def _route(
     )
     outcome, good = _outcome(decides, found)
     return RouteTold(recipients, told, decides, tuple(found), outcome, good)
+
+
+def _chosen(
+    question: Question, provider_id: uuid.UUID, recipients: tuple[str, ...], told: tuple[RuleTold, ...]
+) -> RouteTold:
+    """The route of a message that was re-routed (DEL-9): as `routing.chosen`."""
+    provider = routing.usable_by(question.tenant).filter(pk=provider_id).first()
+    if provider is None:
+        return RouteTold(recipients, told, None, (), f"Held. {routing.NOT_USABLE}", good=False, chosen=True)
+    sent = candidates.Sent(question.size, recipients, question.message)
+    found = candidates.of_route(question.tenant, [candidates.Option(provider, 0)], sent)
+    outcome, good = _outcome(None, found)
+    return RouteTold(recipients, told, None, tuple(found), outcome, good, chosen=True)
 
 
 _ACTIONS = {
@@ -193,6 +216,8 @@ def _rule(question: Question, rule: RoutingRule, facts: conditions.Facts, decide
         verdict = "matches and decides"
     elif not holds:
         verdict = "does not match"
+    elif question.routed_to is not None:
+        verdict = "matches, but a person has chosen the provider"
     elif question.released and rule.action == RoutingRule.Action.HOLD:
         verdict = "matches, but a person has released the message"
     else:

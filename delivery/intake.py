@@ -16,11 +16,12 @@ from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
+from accounts import changes
 from accounts.ids import uuid7
 from accounts.models import Account
-from delivery import events, policy, queue, quotas, rows, sizes, store
+from delivery import events, policy, queues, quotas, receipts, ringing, rows, sizes, store
 from delivery.admitted import Admitted
-from delivery.exceptions import Deferred, NotAccepted, Rejected, StoreUnavailable
+from delivery.exceptions import Deferred, NotAccepted, Rejected
 from delivery.models import EventType, Message, MessageStatus, Recipient
 from delivery.pressure import pressure
 from delivery.submission import Accepted, Answer, Submission
@@ -29,12 +30,12 @@ log = structlog.get_logger(__name__)
 
 FIRST_LOOK = timedelta(minutes=1)
 """A fresh row is not due for this long: its ring is under way (ACC-3)."""
-RING_WAITS = (0.5, 1.0, 2.0)
 ACCOUNT_SECONDS = 1.0
-"""How long an account is remembered; a suspension counts after that at the latest (SMTP-5 asks for seconds)."""
+"""How long an account is remembered where no change is heard of (SMTP-5 asks for seconds)."""
 MOST_ACCOUNTS = 10_000
 
-_known_accounts: dict[uuid.UUID, tuple[Account, float]] = {}
+
+_known_accounts: dict[uuid.UUID, tuple[Account, float, int]] = {}
 
 
 _message = rows.Blank(
@@ -52,6 +53,7 @@ _message = rows.Blank(
     "recipient_count",
     "has_attachments",
     "smtputf8",
+    "queue",
     "client_ip",
     "session_id",
     "accepted_at",
@@ -83,7 +85,7 @@ def accept(submissions: Sequence[Submission], *, within: float | None = None) ->
 
 def withdraw(message_id: uuid.UUID) -> bool:
     """Take back what was accepted too late for its client, who was told to send again; whether it was in time."""
-    if not _give_up([message_id]):
+    if not ringing.give_up([message_id]):
         return False
     quotas.withdrawn(message_id)
     return True
@@ -99,11 +101,14 @@ def size_refusal(account_id: uuid.UUID, size: int) -> Rejected | None:
 
 
 def _accept(submissions: Sequence[Submission], answers: dict[int, Answer], deadline: float | None) -> None:
-    with quotas.charged(_check(submissions, answers), answers) as admitted:
+    first, again = receipts.apart(submissions)
+    fresh = receipts.answer_known(first, answers)
+    with quotas.charged(_check(fresh, answers), answers) as admitted:
         stored = _store(admitted, answers)
         written = _write(stored, answers, deadline)
-        for one in _ring(written, answers):
-            answers[id(one.submission)] = Accepted(one.message.pk)
+        for one in ringing.ring(written, answers):
+            answers[id(one.submission)] = Accepted(one.message.pk, one.receipt)
+    receipts.answer_again(again, answers)
 
 
 def _our_failure() -> Deferred:
@@ -126,18 +131,24 @@ def _check(submissions: Sequence[Submission], answers: dict[int, Answer]) -> lis
 
 
 def _accounts(ids: set[uuid.UUID]) -> dict[uuid.UUID, Account]:
-    """The accounts with their tenants, at most ACCOUNT_SECONDS old."""
+    """The accounts with their tenants, at most ACCOUNT_SECONDS old and not changed since."""
     # Several threads come here: single look-ups and stores only, never a walk over what another may be changing.
-    now = time.monotonic()
-    entries = {id_: entry for id_ in ids if (entry := _known_accounts.get(id_)) and now - entry[1] < ACCOUNT_SECONDS}
-    known = {id_: account for id_, (account, _) in entries.items()}
+    now, mark = time.monotonic(), changes.mark()
+    known = {id_: account for id_ in ids if (account := _known_account(id_, now))}
     if missing := ids - known.keys():
         if len(_known_accounts) > MOST_ACCOUNTS:
             _known_accounts.clear()
         for id_, account in Account.objects.select_related("tenant").in_bulk(missing).items():
             known[id_] = account
-            _known_accounts[id_] = (account, now)
+            _known_accounts[id_] = (account, now, mark)
     return known
+
+
+def _known_account(id_: uuid.UUID, now: float) -> Account | None:
+    account, read_at, mark = _known_accounts.get(id_, (None, 0.0, 0))
+    if account is None or now - read_at >= ACCOUNT_SECONDS or changes.since(mark, id_, account.tenant_id):
+        return None
+    return account
 
 
 def forget_accounts() -> None:
@@ -148,7 +159,7 @@ def forget_accounts() -> None:
 def _rows(submission: Submission, account: Account, headers: policy.Headers) -> Admitted:
     now = timezone.now()
     addresses = list(dict.fromkeys(_spelling(address) for address in submission.recipients))
-    scheduled = submission.scheduled_at is not None and submission.scheduled_at > now
+    scheduled = headers.send_at is not None and headers.send_at > now
     message = _message(
         submission.message_id,
         account.tenant_id,
@@ -163,14 +174,20 @@ def _rows(submission: Submission, account: Account, headers: policy.Headers) -> 
         len(addresses),
         headers.has_attachments,
         submission.smtputf8,
+        queues.of(
+            transactional=account.transactional,
+            has_attachments=headers.has_attachments,
+            size=submission.body.size,
+            large_from=settings.QUEUE_LARGE_SIZE,
+        ),
         submission.client_ip,
         submission.session_id,
         now,
-        submission.scheduled_at,
-        submission.scheduled_at if scheduled else now + FIRST_LOOK,
+        headers.send_at,
+        headers.send_at if scheduled else now + FIRST_LOOK,
     )
     recipients = [_recipient(uuid7(), message.pk, address, now) for address in addresses]
-    return Admitted(submission, account, message, recipients)
+    return Admitted(submission, account, message, recipients, receipts.new(submission))
 
 
 def _spelling(address: str) -> str:
@@ -202,25 +219,32 @@ def _write(stored: list[Admitted], answers: dict[int, Answer], deadline: float |
     """Commit the rows; returns those that are committed, and takes the bodies of the others away again."""
     if not stored:
         return []
+    repeats: dict[int, Answer] = {}
+    link = connection.connection
     try:
-        _insert(stored, deadline)
+        written = _insert(stored, repeats, deadline)
     except _TooLate:
         log.error("not accepted in time", messages=[str(one.message.pk) for one in stored])
         for one in stored:
-            _forget_body(one.message.store_key)
+            store.forget(one.message.store_key)
         return []
     except DatabaseError as error:
         if len(stored) > 1 and not isinstance(error, OperationalError):
             # One message's values must not cost the others their place.
             return [one for each in stored for one in _write([each], answers, deadline)]
-        return _after_failed_commit(stored, answers, error)
-    return stored
+        return _after_failed_commit(stored, answers, error, broken=connection.connection is not link)
+    answers |= repeats
+    for one in stored:
+        if id(one.submission) in repeats:
+            store.forget(one.message.store_key)
+    return written
 
 
-def _insert(stored: Sequence[Admitted], deadline: float | None) -> None:
+def _insert(stored: Sequence[Admitted], repeats: dict[int, Answer], deadline: float | None) -> list[Admitted]:
     with transaction.atomic():
-        rows.insert_all([one.message for one in stored])
-        rows.insert_all([recipient for one in stored for recipient in one.recipients])
+        written = receipts.write(stored, repeats)
+        rows.insert_all([one.message for one in written])
+        rows.insert_all([recipient for one in written for recipient in one.recipients])
         events.record(
             events.about(
                 one.message,
@@ -230,14 +254,25 @@ def _insert(stored: Sequence[Admitted], deadline: float | None) -> None:
                 client_ip=one.message.client_ip,
                 recipients=len(one.recipients),
             )
-            for one in stored
+            for one in written
+        )
+        events.record(
+            events.about(one.message, EventType.SCHEDULED, one.message.accepted_at, at=at.isoformat())
+            for one in written
+            if one.message.status == MessageStatus.SCHEDULED and (at := one.message.scheduled_at) is not None
         )
         if deadline is not None and time.monotonic() > deadline:
             raise _TooLate
+    return written
 
 
-def _after_failed_commit(stored: list[Admitted], answers: dict[int, Answer], error: Exception) -> list[Admitted]:
-    """A connection that broke in COMMIT may have committed: look before saying no (ACC-1)."""
+def _after_failed_commit(
+    stored: list[Admitted], answers: dict[int, Answer], error: Exception, *, broken: bool
+) -> list[Admitted]:
+    """A connection that broke in COMMIT may have committed: look before saying no (ACC-1).
+
+    It may commit even after the look, so that its bodies stay: those without rows a consistency job removes (ACC-2).
+    """
     ids = [one.message.pk for one in stored]
     log.error("rows not written", messages=[str(id_) for id_ in ids], error=f"{type(error).__name__}: {error}")
     if not connection.in_atomic_block:
@@ -250,75 +285,7 @@ def _after_failed_commit(stored: list[Admitted], answers: dict[int, Answer], err
         return []
     for one in stored:
         if one.message.pk not in committed:
-            _forget_body(one.message.store_key)
+            if not broken:
+                store.forget(one.message.store_key)
             answers[id(one.submission)] = _our_failure()
     return [one for one in stored if one.message.pk in committed]
-
-
-def _forget_body(key: str) -> None:
-    try:
-        store.delete(key)
-    except StoreUnavailable as error:
-        log.warning("unreferenced body left", key=key, error=str(error))
-
-
-def _ring(written: list[Admitted], answers: dict[int, Answer]) -> list[Admitted]:
-    """Ring for what is to be looked at now; returns what is accepted (ACC-3)."""
-    fresh = [one for one in written if one.message.status == MessageStatus.QUEUED]
-    if not fresh or _rung([one.message for one in fresh]):
-        return written
-    if settings.ENQUEUE_FAILURE == "accept":
-        return written
-    ids = [one.message.pk for one in fresh]
-    try:
-        given_up = _give_up(ids)
-    except DatabaseError:
-        # The rows are committed and fall due by themselves: what was promised will be kept.
-        log.exception("cannot mark as enqueue_failed; left to the sweeper", messages=[str(id_) for id_ in ids])
-        return written
-    for one in fresh:
-        if one.message.pk in given_up:
-            answers[id(one.submission)] = Deferred(
-                "The message could not be queued; please try again.", code="enqueue_failed", status="4.3.0"
-            )
-    return [one for one in written if one.message.pk not in given_up]
-
-
-def _rung(messages: Sequence[Message]) -> bool:
-    started = time.monotonic()
-    ids = [message.pk for message in messages]
-    for attempt, wait in enumerate((*RING_WAITS, None), 1):
-        try:
-            queue.ring(ids)
-        except queue.RingFailed as error:
-            for id_ in ids:
-                log.warning(
-                    "ring failed",
-                    message_id=str(id_),
-                    attempt=attempt,
-                    elapsed_ms=round((time.monotonic() - started) * 1000),
-                    error=str(error),
-                )
-        else:
-            return True
-        if wait is not None:
-            time.sleep(wait)
-    return False
-
-
-def _give_up(ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-    """Mark as `enqueue_failed` what no worker has claimed meanwhile; the client is told to send again."""
-    now = timezone.now()
-    with transaction.atomic():
-        waiting = list(
-            Message.objects.select_for_update().filter(pk__in=ids, status=MessageStatus.QUEUED).order_by("pk")
-        )
-        keys = [message.pk for message in waiting]
-        Message.objects.filter(pk__in=keys, status=MessageStatus.QUEUED).update(
-            status=MessageStatus.ENQUEUE_FAILED,
-            status_reason="The broker did not take the ring; the client was told to send again.",
-            next_attempt_at=None,
-            finished_at=now,
-        )
-        events.record(events.about(message, EventType.DEAD_LETTER, now, reason="enqueue_failed") for message in waiting)
-    return set(keys)

@@ -120,13 +120,15 @@ class Job:
 
 @dataclass(slots=True)
 class Work:
-    """One claimed message with its jobs. `hold` says why recipients without a job wait for a person, `problem` what
+    """One claimed message with its jobs. `hold` says why recipients without a job wait for a person, `held_by_rule` the
+    same where a rule of the tenant wants it so, `problem` what
     went wrong with us before any provider was called; our own `hiccup` uses up no try. `resumable` are the attempts of
     this claim that may keep progress. `events` tell of single recipients, and are written with the message's own."""
 
     claimed: Claimed
     jobs: list[Job] = field(default_factory=list)
     hold: str = ""
+    held_by_rule: str = ""
     problem: str = ""
     hiccup: bool = False
     resumable: list[DeliveryLog] = field(default_factory=list)

@@ -76,6 +76,7 @@ class DeliveryLogAdmin(VerdictMixin, OfMessageAdmin):
         "recipients_told",
         "results_told",
         "verdict",
+        "removed_told",
         "duration_ms",
         "created_at",
         "finished_at",
@@ -103,3 +104,7 @@ class DeliveryLogAdmin(VerdictMixin, OfMessageAdmin):
     @admin.display(description="results")
     def results_told(self, row: DeliveryLog) -> str:
         return in_lines(row.results)
+
+    @admin.display(description="headers left out")
+    def removed_told(self, row: DeliveryLog) -> str:
+        return ", ".join(row.removed)

@@ -13,6 +13,7 @@ from accounts.models import Tenant
 from delivery import events, provider_health, retry
 from delivery.attempts import NOT_LOSSLESS, UNREADABLE, clean
 from delivery.jobs import Job, Work
+from delivery.metrics import DEAD_LETTERS
 from delivery.models import (
     PENDING_STATUSES,
     DeliveryLog,
@@ -80,6 +81,7 @@ def put_off(work: Work) -> Event:
     message.status_reason = "The outcome could not be worked out; see the log."
     message.tries += 1
     if message.tries > len(settings.DELIVERY_RETRY_SCHEDULE):
+        DEAD_LETTERS.labels("outcome_unclear").inc()
         message.status, message.next_attempt_at, message.finished_at = MessageStatus.DLQ, None, now
     else:
         message.status, message.next_attempt_at = MessageStatus.RETRYING, now + WAIT_FOR_PROVIDER
@@ -274,6 +276,7 @@ def _dead_letter(work: Work, pending: Sequence[Recipient], now: datetime, code: 
     if held:
         _hold(message, work.hold)
     else:
+        DEAD_LETTERS.labels(code).inc()
         message.status = MessageStatus.DLQ
         message.status_reason = reason[:500]
         message.next_attempt_at, message.finished_at = None, now

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils import timezone
 
 from accounts.identity import Identity, identity_of, sender_allowed
 from accounts.models import Account, Tenant
-from delivery import mime, sizes
+from delivery import mime, schedule, sizes
 from delivery.exceptions import Rejected
 from delivery.submission import Submission
 
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """What acceptance reads from a message; the rest is left to the worker."""
+    """What acceptance reads from a message; the rest is left to the worker. `send_at` is None for at once."""
 
     originators: mime.Originators
     subject: str
     message_id: str
     has_attachments: bool
+    send_at: datetime | None
 
 
 def admit(submission: Submission, account: Account | None) -> Headers:
@@ -78,7 +82,8 @@ def check_header_senders(headers: Headers, identity: Identity) -> None:
 
 
 def read_headers(submission: Submission) -> Headers:
-    """The few headers that acceptance needs; never raises, whatever the message looks like."""
+    """The few headers that acceptance needs. Raises Rejected for a message that says when to send it, and says so in
+    a way that cannot be followed (DEL-11); for nothing else, whatever it looks like."""
     raw = submission.body.header_block()
     block = mime.read_header(raw)
     values = mime.first_values(block, ("subject", "message-id", "content-type"))
@@ -87,7 +92,15 @@ def read_headers(submission: Submission) -> Headers:
         subject=_fit(values["subject"], 500),
         message_id=_fit(values["message-id"], 500),
         has_attachments=mime.is_multipart(values["content-type"]),
+        send_at=_send_at(submission, block),
     )
+
+
+def _send_at(submission: Submission, block: mime.HeaderBlock) -> datetime | None:
+    values = mime.values_of(block, schedule.HEADER.lower())
+    if not values and submission.scheduled_at is None:
+        return None
+    return schedule.send_at(values, submission.scheduled_at, timezone.now())
 
 
 def _fit(value: str, length: int) -> str:

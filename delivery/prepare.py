@@ -10,7 +10,7 @@ from accounts.models import Tenant
 from delivery import events, mime, routing
 from delivery.claims import Claimed
 from delivery.jobs import Job, Work
-from delivery.models import DeliveryLog, EventType, Recipient, RecipientStatus
+from delivery.models import DeliveryLog, EventType, Message, Recipient, RecipientStatus
 from delivery.outcome import DISCARDED_BY_RULE, REJECTED_BY_RULE
 from delivery.suppressions import SUPPRESSED
 from providers import conditions, connections
@@ -24,27 +24,46 @@ HOLD_UNKNOWN = "The provider's answer was lost; it may have taken the message. R
 def outbound(claimed: Claimed, stored: bytes) -> OutboundMessage:
     """The message as it may leave us: what was stored, without the headers nobody else may see (SMTP-8, PRV-3)."""
     message = claimed.message
+    raw, removed = as_sent(stored)
     return OutboundMessage(
         message_id=str(message.pk),
         idempotency_key="",
         mail_from=message.mail_from,
         recipients=(),
         envelope_recipients=tuple(recipient.address for recipient in claimed.recipients),
-        raw=mime.strip_headers(stored),
+        raw=raw,
+        removed=removed,
         smtputf8=message.smtputf8,
         parse=mime.parse,
     )
+
+
+def as_sent(stored: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The octets that leave us, from those that were stored, and what was removed: the same at every call."""
+    return mime.without_headers(stored)
 
 
 def plan(claimed: Claimed, message: OutboundMessage) -> Work:
     """The jobs of this claim; recipients that get none are settled or say why they wait."""
     work = Work(claimed)
     table = routing.table_for(claimed.message.tenant)
+    if claimed.message.source == Message.Source.NOTICE:
+        table = routing.without_refusals(table)
     facts = _Facts(claimed, message, with_headers=bool(table.rules))
     open_recipients = _without_suppressed(work, _after_lost_answers(work, table, facts))
-    for group in routing.plan(table, open_recipients, facts, released=claimed.message.released):
+    for group in _routes(claimed, table, open_recipients, facts):
         _apply(work, group)
     return work
+
+
+def _routes(
+    claimed: Claimed, table: routing.Table, recipients: Sequence[Recipient], facts: _Facts
+) -> list[routing.Group]:
+    """As a person has chosen, else as the rules say (DEL-9, RTE-3)."""
+    message = claimed.message
+    if message.routed_to_id is None:
+        return routing.plan(table, recipients, facts, released=message.released)
+    return [routing.chosen(message.tenant, message.routed_to_id, recipients)] if recipients else []
 
 
 def _apply(work: Work, group: routing.Group) -> None:
@@ -54,6 +73,7 @@ def _apply(work: Work, group: routing.Group) -> None:
             work.jobs.append(Job(work.message, group.recipients, list(group.providers), unfinished=unfinished))
         case RoutingRule.Action.HOLD:
             work.hold = group.reason
+            work.held_by_rule = group.reason[:500] if group.by_rule else ""
         case RoutingRule.Action.REJECT:
             _settle(group, RecipientStatus.FAILED, REJECTED_BY_RULE)
         case RoutingRule.Action.DISCARD:
@@ -99,6 +119,8 @@ def _after_lost_answers(work: Work, table: routing.Table, facts: _Facts) -> list
         provider = _recognising(attempt)
         if provider is None or not set(attempt.recipients) <= set(unknown):
             continue
+        if claimed.message.routed_to_id not in (None, provider.pk):
+            continue  # a person would rather not ask this one
         recipients = [unknown.pop(address) for address in attempt.recipients]
         # Only this provider can say what became of that attempt.
         others = [other for other in _others(claimed, table, recipients, facts) if other.pk != provider.pk]
@@ -120,7 +142,7 @@ def _others(
     somebody who is suppressed by now, or where their routes are no longer the same."""
     if _holds_unknown(claimed) or any(recipient.pk in claimed.suppressed for recipient in recipients):
         return ()
-    groups = routing.plan(table, recipients, facts, released=claimed.message.released)
+    groups = _routes(claimed, table, recipients, facts)
     return groups[0].providers if len(groups) == 1 else ()
 
 

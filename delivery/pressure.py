@@ -19,7 +19,8 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY = 2.0
 """Seconds for which what was seen last counts."""
 BACK_ON_BELOW = 0.8
-"""The part of the greatest depth below which mail is taken again, so that the door does not flap."""
+"""The part of the greatest depth below which mail is taken again, so that the door does not flap. Of the store as much
+more must be free than the least that may be."""
 SOON = timedelta(minutes=1)
 """Fresh messages are not due for this long; they count all the same."""
 
@@ -31,7 +32,7 @@ class Pressure:
         self._lock = threading.Lock()
         self._looked_at = float("-inf")
         self._refusal: Deferred | None = None
-        self._deep = False
+        self._deep = self._short = False
 
     def check(self) -> None:
         """Raises Deferred while new mail is to be put off."""
@@ -44,7 +45,7 @@ class Pressure:
 
     def forget(self) -> None:
         """Look again at the next check."""
-        self._looked_at, self._deep = float("-inf"), False
+        self._looked_at, self._deep, self._short = float("-inf"), False, False
 
     def _look(self) -> None:
         before, self._refusal = self._refusal, self._full() or self._too_deep()
@@ -58,7 +59,10 @@ class Pressure:
         if free is None:
             return None
         octets, part = free
-        if octets >= settings.STORAGE_MIN_FREE_MB * 2**20 and part >= settings.STORAGE_MIN_FREE_PERCENT / 100:
+        wanted = 1 / BACK_ON_BELOW if self._short else 1.0
+        enough = octets >= settings.STORAGE_MIN_FREE_MB * 2**20 * wanted
+        self._short = not (enough and part >= settings.STORAGE_MIN_FREE_PERCENT / 100 * wanted)
+        if not self._short:
             return None
         return Deferred("The message store is nearly full; try again later.", code="store_full", status="4.3.1")
 

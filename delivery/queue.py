@@ -5,29 +5,40 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from amqp.exceptions import ChannelError
 from celery import current_app
 from django.conf import settings
 
-FRESH = "outbound.deliver"
-AGAIN = "outbound.retry"
+from delivery import queues
+
 DELIVER = "delivery.tasks.deliver"
+CHORE = "delivery.tasks.chore"
 
 
 class RingFailed(Exception):
     """The broker did not take the ring."""
 
 
-def ring(ids: Sequence[uuid.UUID], queue: str = FRESH) -> None:
+def ring(ids: Sequence[uuid.UUID], queue: str = queues.FRESH) -> None:
     """Tell the workers to look at these messages now, in lists of at most DELIVERY_BATCH.
 
     Raises RingFailed when the broker did not confirm; some of the lists may have got through. Waits for the broker no
     longer than its socket timeouts.
     """
+    for some in pages(ids, settings.DELIVERY_BATCH):
+        _send(DELIVER, [[str(id_) for id_ in some]], queue)
+
+
+def ring_chore(name: str, holder: str, queue: str) -> None:
+    """Tell the workers to do a chore (see `delivery.chores`); raises RingFailed."""
+    _send(CHORE, [name, holder], queue)
+
+
+def _send(task: str, arguments: list[Any], queue: str) -> None:
     try:
-        for some in pages(ids, settings.DELIVERY_BATCH):
-            current_app.send_task(DELIVER, args=[[str(id_) for id_ in some]], queue=queue)
+        current_app.send_task(task, args=arguments, queue=queue)
     except Exception as error:  # kombu passes on whatever its transport raises
         raise RingFailed(f"{type(error).__name__}: {error}") from error
 

@@ -16,16 +16,19 @@ from accounts.models import Account
 from accounts.quotas import Owner, Period, Refusal
 from delivery.admitted import Admitted
 from delivery.exceptions import Deferred
-from delivery.models import Message, MessageStatus
+from delivery.models import Message, MessageStatus, Notice
 from delivery.submission import Accepted, Answer
 
+LONGEST_NOTICE = timedelta(days=7)
+"""How long before its message a notice may have been written; an older one is counted after all."""
 PIECE = timedelta(days=1)
 """What one statement counts, so that none runs into the database's time limit: a tenth of a second a million rows
 where they are vacuumed, some times that where they are not."""
 
 
 def count(owner: Owner, since: datetime) -> int:
-    """The messages of an owner that came in since then, by index alone; those their client was to send again aside."""
+    """The messages of an owner that came in since then, by index alone; those their client was to send again aside, and
+    those we wrote ourselves."""
     if isinstance(owner, Account):
         mine, tenant_id = Message.objects.filter(account_id=owner.pk), owner.tenant_id
     else:
@@ -37,14 +40,17 @@ def count(owner: Owner, since: datetime) -> int:
     total += mine.filter(id__gte=first_at(start)).count()
     # The status is in the tenant's index only.
     given_up = mine.filter(tenant_id=tenant_id, status=MessageStatus.ENQUEUE_FAILED, id__gte=first_at(since))
-    return max(0, total - given_up.count())
+    # What we wrote ourselves is found by the notices it told of, which are few: no index knows the source.
+    told = Notice.objects.filter(tenant_id=tenant_id, id__gte=first_at(since - LONGEST_NOTICE), sent__isnull=False)
+    ours = mine.filter(id__gte=first_at(since), pk__in=told.values("sent"))
+    return max(0, total - given_up.count() - ours.count())
 
 
 @contextmanager
 def charged(admitted: Sequence[Admitted], answers: dict[int, Answer]) -> Iterator[list[Admitted]]:
     """Those of the messages for which there is room; the others are answered.
 
-    What has no Accepted among the answers at the end gives its count back. A batch in which nobody has a quota costs
+    What is not newly accepted by the answers at the end gives its count back. A batch in which nobody has a quota costs
     nothing.
     """
     if not any(quotas.limited(one.account) for one in admitted):
@@ -58,10 +64,12 @@ def charged(admitted: Sequence[Admitted], answers: dict[int, Answer]) -> Iterato
     try:
         yield [one for one in admitted if id(one.submission) not in answers]
     finally:
-        receipt.give_back(
-            [n for n, one in enumerate(limited) if not isinstance(answers.get(id(one.submission)), Accepted)]
-        )
+        receipt.give_back([n for n, one in enumerate(limited) if not _new(answers.get(id(one.submission)))])
         quota_warnings.warn(receipt.usages)
+
+
+def _new(answer: Answer | None) -> bool:
+    return isinstance(answer, Accepted) and not answer.repeated
 
 
 def withdrawn(message_id: uuid.UUID) -> None:

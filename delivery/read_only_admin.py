@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,18 +44,6 @@ class ReadOnlyInline(RoleInline):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).order_by(self.order)
-
-
-class OccurringFilter(admin.ChoicesFieldListFilter):
-    """A filter by choices without those that nothing sets yet."""
-
-    not_yet = frozenset({"scheduled"})
-
-    def choices(self, changelist: Any) -> Iterator[Any]:
-        names = [None, *(name for name, _ in self.field.flatchoices)]
-        for name, choice in zip(names, super().choices(changelist), strict=False):
-            if name not in self.not_yet:
-                yield choice
 
 
 def in_words(value: Any) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils import timezone
 
-from delivery import events, precedence, progress, rows
+from delivery import archive, events, notices, outbox, precedence, progress, rows
 from delivery.jobs import Call, Job, Work
 from delivery.models import DeliveryLog, Event, Message, MessageStatus, Recipient, RecipientStatus
 from delivery.outcome import conclude, put_off
@@ -23,6 +24,8 @@ PATIENCE = 0.75
 only begins calls is given up ten times sooner."""
 LONGEST_PAUSE = 10.0
 """Seconds between two tries to write while the database is away, at most."""
+MOST_REASONS = 20
+"""Different errors that the event of a dead letter tells of."""
 
 _ATTEMPT = (
     "provider",
@@ -185,8 +188,42 @@ class Page:
         rows.update_each(list(finished.values()), (*_ATTEMPT, "finished_at"))
         rows.update_each(list(recipients.values()), _RECIPIENT, unless=precedence.TOLD)
         rows.update_each([work.message for work, _ in concluded], _MESSAGE)
+        _tell_every_reason(event for work, event in concluded if event and work.message.status == MessageStatus.DLQ)
         events.record(event for work, _ in concluded for event in work.events)
         events.record(event for _, event in concluded if event is not None)
+        outbox.add_attempts(self.finished)
+        works = [*self.under_way, *(work for work, _, _ in self.concluded)]
+        archive.want(self.finished, {work.message.pk: work.message for work in works})
+        _note([work for work, _ in concluded])
+
+
+def _tell_every_reason(dead: Iterable[Event]) -> None:
+    """What was wrong with each attempt of these dead letters, oldest first and each once (RET-3)."""
+    by_message = {event.message_id: event for event in dead}
+    if not by_message:
+        return
+    found: dict[uuid.UUID, dict[str, None]] = {}
+    failed = DeliveryLog.objects.filter(message__in=by_message).exclude(error_text="").order_by("pk")
+    for message_id, text in failed.values_list("message_id", "error_text"):
+        found.setdefault(message_id, {})[text] = None
+    for message_id, texts in found.items():
+        by_message[message_id].data["errors"] = list(texts)[:MOST_REASONS]
+
+
+def _note(concluded: Sequence[Work]) -> None:
+    """Somebody is told of what has failed for good, and of what is held though nobody asked for that."""
+    now = timezone.now()
+    failed = [work.message.pk for work in concluded if _has_failed(work)]
+    notices.note(failed, now)
+    notices.alarm([work.message for work in concluded if _is_stuck(work)], now)
+
+
+def _has_failed(work: Work) -> bool:
+    return work.message.status == MessageStatus.DLQ or any(map(notices.has_failed, work.claimed.recipients))
+
+
+def _is_stuck(work: Work) -> bool:
+    return work.message.status == MessageStatus.HELD and work.message.status_reason != work.held_by_rule
 
 
 def _announce(concluded: Sequence[Work]) -> None:

@@ -6,33 +6,37 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from django.db.models import Prefetch, Q
+from django.db.models import Prefetch, Q, QuerySet
 
+from accounts import changes
 from accounts.models import Tenant
 from delivery.models import Recipient
 from providers import conditions
 from providers.models import Provider, RoutingRule, RoutingTarget
 
 CACHE_SECONDS = 1.0
-"""How long a tenant's rules are remembered; a change counts after that at the latest (AMQP-4)."""
+"""How long a tenant's rules are remembered where no change is heard of (AMQP-4)."""
 
 MOST_TABLES = 1000
+NOT_USABLE = "The provider it was re-routed to is not enabled, or may not be used by this tenant any more."
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """Recipients that share a route. `providers` are candidates in order, the primary first.
 
-    With no providers, `action` says why: the rule's own (hold, reject, discard), or hold when nothing is configured.
+    With no providers, `action` says why: the rule's own (hold, reject, discard; `by_rule`), or hold when nothing is
+    configured.
     """
 
     action: RoutingRule.Action
     recipients: list[Recipient]
     providers: tuple[Provider, ...] = ()
     reason: str = ""
+    by_rule: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +46,26 @@ class Table:
     rules: tuple[RoutingRule, ...]
     defaults: tuple[Provider, ...]
     loaded_at: float = field(default_factory=time.monotonic)
+    mark: int = 0
 
 
 _tables: dict[uuid.UUID, Table] = {}
 
 
 def table_for(tenant: Tenant) -> Table:
-    """The tenant's rules and default providers, at most CACHE_SECONDS old."""
-    known = _tables.get(tenant.pk)
-    if known and time.monotonic() - known.loaded_at < CACHE_SECONDS:
+    """The tenant's rules and default providers, at most CACHE_SECONDS old and not changed since."""
+    known, mark = _tables.get(tenant.pk), changes.mark()
+    if known and time.monotonic() - known.loaded_at < CACHE_SECONDS and not _changed(tenant, known.mark):
         return known
     if len(_tables) > MOST_TABLES:
         _tables.clear()
-    _tables[tenant.pk] = table = load(tenant)
+    _tables[tenant.pk] = table = replace(load(tenant), mark=mark)
     return table
+
+
+def _changed(tenant: Tenant, mark: int) -> bool:
+    kinds = ("routing_rule", "routing_target", "provider")
+    return changes.since(mark, tenant.pk, *((kind, owner) for kind in kinds for owner in (tenant.pk, None)))
 
 
 def forget() -> None:
@@ -81,6 +91,28 @@ def load(tenant: Tenant) -> Table:
     usable = providers.filter(owners, enabled=True, default_rank__isnull=False).order_by("default_rank", "name")
     # The tenant's own first, then the platform's shared ones (RTE-4).
     return Table(rules=tuple(rules), defaults=tuple(sorted(usable, key=lambda provider: provider.tenant_id is None)))
+
+
+def usable_by(tenant: Tenant) -> QuerySet[Provider]:
+    """The enabled providers that may carry this tenant's mail: its own, and shared ones where it may use them."""
+    owners = Q(tenant=tenant)
+    if tenant.may_use_shared_providers:
+        owners |= Q(tenant=None)
+    return Provider.objects.defer("config").filter(owners, enabled=True)
+
+
+def chosen(tenant: Tenant, provider_id: uuid.UUID, recipients: Sequence[Recipient]) -> Group:
+    """The route of a message for which a person chose the provider: that one and no other, whatever the rules say;
+    held while it cannot be used."""
+    provider = usable_by(tenant).filter(pk=provider_id).first()
+    if provider is None:
+        return Group(RoutingRule.Action.HOLD, list(recipients), reason=NOT_USABLE)
+    return Group(RoutingRule.Action.SEND, list(recipients), (provider,))
+
+
+def without_refusals(table: Table) -> Table:
+    """The table for notices of ours, which no rule may keep from those who are to be told (DEL-10)."""
+    return replace(table, rules=tuple(rule for rule in table.rules if rule.action == RoutingRule.Action.SEND))
 
 
 def plan(
@@ -117,7 +149,7 @@ def _group(table: Table, rule: RoutingRule | None, recipients: list[Recipient]) 
         providers = table.defaults
         reason = "No rule matches and there is no default provider."
     elif rule.action != send:
-        return Group(RoutingRule.Action(rule.action), recipients, reason=f"Rule {rule.name!r}.")
+        return Group(RoutingRule.Action(rule.action), recipients, reason=f"Rule {rule.name!r}.", by_rule=True)
     else:
         providers = tuple(ordered(list(rule.targets.all())))
         reason = f"Rule {rule.name!r} names no provider that is enabled."

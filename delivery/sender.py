@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -17,7 +17,20 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError
 
-from delivery import attempts, claims, fidelity, jobs, prepare, progress, provider_health, store
+from delivery import (
+    attempts,
+    caps,
+    claims,
+    fidelity,
+    jobs,
+    prepare,
+    progress,
+    provider_health,
+    queues,
+    store,
+    sweeper,
+)
+from delivery.caps import Place
 from delivery.claims import Claimed
 from delivery.deadline import within
 from delivery.exceptions import BodyNotFound, StoreUnavailable
@@ -41,12 +54,12 @@ MAX_BYTES = 128 * 1024 * 1024
 _pool: ThreadPoolExecutor | None = None
 
 
-def deliver(ids: Sequence[uuid.UUID]) -> None:
-    """Send what is due of these messages and record what became of each recipient.
+def deliver(ids: Sequence[uuid.UUID], rung_in: str = queues.FRESH) -> None:
+    """Send what is due of these messages and record what became of each recipient. `rung_in` is their ring's queue.
 
     Running it twice, or beside another worker, sends nothing twice: what is not due or not free is left alone (DEL-6).
     """
-    claimed = claims.claim(list(dict.fromkeys(ids)))
+    claimed = claims.claim(list(dict.fromkeys(ids)), rung_in)
     if claimed:
         Delivery(claimed).run()
 
@@ -71,6 +84,7 @@ class Delivery:
         self.outbound: dict[uuid.UUID, OutboundMessage] = {}
         self.line = Line()
         self.bytes = 0
+        self.left: list[Place] = []
         self.closing = False
         self.renewed_at = self.started_at = time.monotonic()
 
@@ -89,6 +103,8 @@ class Delivery:
             raise
         finally:
             self.line.close()
+            self.left += [one.place for one in self.under_way.values() if one.place]
+            self._leave_places()
 
     def _step(self) -> None:
         page = Page()
@@ -113,6 +129,14 @@ class Delivery:
             left = progress.left_behind(attempt)
             if left is not None:
                 pool().submit(progress.discard, *left)
+        self._leave_places()
+
+    def _leave_places(self) -> None:
+        """What has ended makes room in its queues; whoever waits there is rung for."""
+        if self.left:
+            left, self.left = self.left, []
+            caps.give_back(left)
+            sweeper.ring_next(Counter(name for place in left for name in place.names))
 
     def _look(self, page: Page) -> None:
         """Enter on the page what has come back, and what may go on."""
@@ -286,6 +310,8 @@ class Delivery:
         del self.under_way[claimed.message.pk]
         self.outbound.pop(claimed.message.pk, None)
         self.bytes -= claimed.message.size
+        if claimed.place is not None:
+            self.left.append(claimed.place)
 
 
 def fetch(key: str) -> bytes | Exception:

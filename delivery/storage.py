@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from django.core.files.storage import FileSystemStorage
 from django.utils.deconstruct import deconstructible
 
-from delivery import packs
+from delivery import packs, stored
 from delivery.draft import UNKNOWN_SIZE, Draft
 from delivery.submission import Body
 
@@ -125,14 +125,15 @@ class DurableFileSystemStorage(FileSystemStorage):
         else:
             super().delete(name)
 
-    def pages(self, older_than: datetime | None = None) -> Iterator[list[str]]:
-        """Keys, a directory at a time; `older_than` leaves out what was written since."""
+    def pages(self, older_than: datetime | None = None, start: str = "") -> Iterator[list[str]]:
+        """Keys, a directory at a time in ascending order; `older_than` leaves out what was written since, and
+        directories that hold only keys below `start` are not looked at."""
         limit = older_than.timestamp() if older_than else None
         waiting = [""]
         while waiting:
             directory = waiting.pop()
             keys, below = self._scan(directory, limit)
-            waiting += below
+            waiting += [name for name in below if f"{name}/" >= start[: len(name) + 1]]
             yield keys
 
     def tidy(self) -> None:
@@ -161,6 +162,10 @@ class DurableFileSystemStorage(FileSystemStorage):
             if len(self._entered) > 1000:
                 self._entered.clear()
             self._entered.add(path)
+
+    def same(self, one: str, other: str, key: str) -> bool:
+        """Whether two files of different octets hold the same under this key: what is encrypted never looks alike."""
+        return stored.same_packs(one, other, key) if key.endswith(packs.SUFFIX) else stored.same_files(one, other, key)
 
     def enter(self, path: str) -> None:
         if path not in self._entered:
@@ -206,7 +211,8 @@ class DurableFileSystemStorage(FileSystemStorage):
         if not name.endswith(packs.SUFFIX):
             return [name]
         try:
-            return [f"{name}/{number}" for number in packs.numbers(self.path(name))]
+            # One in which nothing is left is what a deletion leaves that dies before its end.
+            return [f"{name}/{number}" for number in packs.numbers(self.path(name))] or [name]
         except packs.NoPack:
             return [name]  # cut off by a crash of the machine: listed, so that somebody can look at it or delete it
 

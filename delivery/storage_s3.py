@@ -125,10 +125,13 @@ class MessageS3Storage(S3Storage):
     def delete(self, name: str) -> None:
         self.client.delete_object(Bucket=self.bucket_name, Key=self._object(name))
 
-    def pages(self, older_than: datetime | None = None) -> Iterator[list[str]]:
-        """Keys, up to a thousand at a time; `older_than` leaves out what was written since."""
+    def pages(self, older_than: datetime | None = None, start: str = "") -> Iterator[list[str]]:
+        """Keys in ascending order, up to a thousand at a time; `older_than` leaves out what was written since, and
+        keys below `start` are not fetched."""
         prefix = self._object("")
-        listing = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket_name, Prefix=prefix)
+        listing = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket_name, Prefix=prefix, **({"StartAfter": prefix + start} if start else {})
+        )
         for page in listing:
             yield [
                 entry["Key"].removeprefix(prefix)

@@ -1,7 +1,8 @@
 """The message store: raw bytes by key, over Django's storages (STO-1).
 
 Every operation ends within `settings.STORAGE_TIMEOUT` seconds; a store that fails or does not answer by then is
-StoreUnavailable, which is temporary. What a storage must offer beyond Django's own methods is in `MessageStorage`.
+StoreUnavailable, which is temporary. Bodies are encrypted when `settings.STORAGE_KEYS` names a key (STO-4). What a
+storage must offer beyond Django's own methods is in `MessageStorage`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
+import structlog
 from django.conf import settings
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import storages
 
-from delivery import packs
+from delivery import packs, stored
 from delivery.draft import UNKNOWN_SIZE
 from delivery.exceptions import BodyNotFound, StoreUnavailable
 from delivery.submission import Body
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._=+@-]*"
@@ -40,7 +44,7 @@ class MessageStorage(Protocol):
     def open_stream(self, key: str) -> BinaryIO: ...
     def read_bytes(self, key: str) -> bytes: ...
     def delete(self, key: str) -> None: ...
-    def pages(self, older_than: datetime | None) -> Iterator[list[str]]: ...
+    def pages(self, older_than: datetime | None, start: str) -> Iterator[list[str]]: ...
     def tidy(self) -> None: ...
 
 
@@ -65,7 +69,7 @@ def put_many(items: Sequence[tuple[str, Body]]) -> list[Exception | None]:
     if not items:
         return []
     try:
-        results = _door.call(_storage().save_many, items)
+        results = _door.call(_storage().save_many, stored.sealed_items(items))
     except StoreUnavailable as error:
         return [error] * len(items)
     return [None if error is None else _write_error(error) for error in results]
@@ -79,15 +83,18 @@ def put(key: str, stream: BinaryIO) -> None:
 
 
 def open(key: str) -> BinaryIO:
-    """A stream at the first octet, which the caller closes. Raises BodyNotFound, StoreUnavailable."""
+    """A stream at the first octet, which the caller closes. Raises BodyNotFound, StoreUnavailable.
+
+    So may reading it, at the end too: what was read is to be believed when it was read to the end.
+    """
     _check(key)
-    return _door.call(_storage().open_stream, key)
+    return _door.call(lambda: stored.opened_stream(_storage().open_stream(key), key))
 
 
 def read(key: str) -> bytes:
     """Everything under a key. Raises BodyNotFound, StoreUnavailable."""
     _check(key)
-    return _door.call(_storage().read_bytes, key)
+    return stored.opened(_door.call(_storage().read_bytes, key), key)
 
 
 def delete(key: str) -> None:
@@ -96,14 +103,23 @@ def delete(key: str) -> None:
     _door.call(_storage().delete, key)
 
 
-def iterate(older_than: datetime | None = None) -> Iterator[str]:
-    """All keys, in no promised order, fetched as they are asked for. Raises StoreUnavailable.
+def forget(key: str) -> None:
+    """As `delete`, for a body that has no row: one that the store will not give up now is found by a consistency check
+    (STO-6)."""
+    try:
+        delete(key)
+    except StoreUnavailable as error:
+        log.warning("unreferenced body left", key=key, error=str(error))
 
-    With `older_than` only those written before that time.
+
+def iterate(older_than: datetime | None = None, start: str = "") -> Iterator[str]:
+    """All keys, fetched as they are asked for, folder by folder in ascending order. Raises StoreUnavailable.
+
+    With `older_than` only those written before that time, with `start` only those that are not smaller.
     """
-    pages = _storage().pages(older_than)
+    pages = _storage().pages(older_than, start)
     while (page := _door.call(_next, pages)) is not _END:
-        yield from page
+        yield from (key for key in page if key >= start)
 
 
 def free_space() -> tuple[int, float] | None:
@@ -152,6 +168,8 @@ class _Door:
             raise StoreUnavailable(f"the message store did not answer within {timeout:g} s") from None
         except FileNotFoundError:
             raise BodyNotFound("nothing under this key") from None
+        except StoreUnavailable:
+            raise
         except Exception as error:
             raise _unavailable(error) from error
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from delivery.exceptions import NotAccepted
+from delivery.models import Receipt
 
 
 class Body(Protocol):
@@ -29,7 +30,8 @@ class Submission:
 
     `message_id` is the key the message will have; the door makes it beforehand, because the Received line it has put
     first in `body` names it. `recipients` are envelope addresses as the client gave them. `source` is one of
-    `Message.Source`.
+    `Message.Source`. What comes again under the same `key` of its account and source (at most 255 characters; "" for
+    none) makes no second message; `fingerprint` (at most 64) tells whether it is the same.
     """
 
     message_id: uuid.UUID
@@ -43,13 +45,22 @@ class Submission:
     client_ip: str | None = None
     session_id: str = ""
     scheduled_at: datetime | None = None
+    key: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The message is durable and will be delivered, or somebody told why not (ACC-2)."""
+    """The message is durable and will be delivered, or somebody told why not (ACC-2).
+
+    What came under a key has a `receipt`. With `repeated` it had come before, and `message_id` is the message it made
+    then; with `altered` it was not the same then.
+    """
 
     message_id: uuid.UUID
+    receipt: Receipt | None = None
+    repeated: bool = False
+    altered: bool = False
 
 
 Answer = Accepted | NotAccepted

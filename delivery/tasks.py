@@ -6,21 +6,31 @@ import uuid
 from typing import Any
 
 import structlog
-from celery import shared_task
+from celery import Task, shared_task
+from django.conf import settings
 from django.db import connection
 
-from delivery import sender, sweeper
+from delivery import capped, caps, chores, lanes, queues, sender, sweeper
+from delivery.models import Message
 
 log = structlog.get_logger(__name__)
 
 
-@shared_task(name="delivery.tasks.deliver")
-def deliver(*payload: Any, **unknown: Any) -> None:
+@shared_task(name="delivery.tasks.deliver", bind=True)
+def deliver(task: Task, *payload: Any, **unknown: Any) -> None:
     """Look at these messages now."""
     ids = _ids(payload, unknown)
     if ids:
         _look_after_connection()
-        sender.deliver(ids)
+        name = _queue(task)
+        if not lanes.take(name):  # whoever leaves a lane rings again
+            if name in caps.restricted():
+                capped.put_off(Message.objects.filter(pk__in=ids))
+            return
+        try:
+            sender.deliver(ids, name)
+        finally:
+            sweeper.ring_next(dict.fromkeys(lanes.leave(), settings.DELIVERY_BATCH))
 
 
 @shared_task(name="delivery.tasks.ring_due")
@@ -30,10 +40,23 @@ def ring_due() -> None:
     sweeper.ring_due()
 
 
+@shared_task(name="delivery.tasks.chore")
+def chore(name: str, holder: str) -> None:
+    """Do what is to be done besides sending."""
+    _look_after_connection()
+    chores.do(str(name), str(holder))
+
+
 def _look_after_connection() -> None:
     """Connections are kept between tasks; one that broke meanwhile is made anew."""
     if not connection.in_atomic_block:
         connection.close_if_unusable_or_obsolete()
+
+
+def _queue(task: Task) -> str:
+    """The queue a ring lay in."""
+    name = (task.request.delivery_info or {}).get("routing_key")
+    return name if name in queues.MAIL else queues.FRESH
 
 
 def _ids(payload: tuple[Any, ...], unknown: dict[str, Any]) -> list[uuid.UUID]:

@@ -74,11 +74,12 @@ class Content:
 class OutboundMessage:
     """One message for one call: the envelope recipients of this call, and the bytes or parts to send.
 
-    `idempotency_key` is the id of the attempt that wrote the delivery log; a provider that honours such keys is given
-    it. `raw` is the message as it may leave us: CRLF line ends, our Received line, no `Bcc:` and no control headers.
-    `content` is parsed on first use. `envelope_recipients` are all recipients of the message, whatever became of
-    them: a header address that is not among them is never mailed (PRV-3). `progress` is for backends whose send
-    takes several requests (`Backend.resumes`).
+    `idempotency_key` is the id of the attempt that wrote the delivery log; a provider that honours such keys is
+    given it. `raw` is the message as it may leave us: CRLF line ends, our Received line, no `Bcc:` and no control
+    headers. `removed` names the headers it came with besides. `content` is parsed on first use.
+    `envelope_recipients` are all recipients of the message, whatever became of them: a header address that is not
+    among them is never mailed (PRV-3). `progress` is for backends whose send takes several requests
+    (`Backend.resumes`).
     """
 
     message_id: str
@@ -89,6 +90,7 @@ class OutboundMessage:
     raw: bytes
     smtputf8: bool
     parse: Callable[[bytes], Content]
+    removed: tuple[str, ...] = ()
     progress: Progress = field(default_factory=Unkept, repr=False)
 
     @cached_property
@@ -250,6 +252,9 @@ class Backend:
     """True when a send keeps its progress, so that the next one with the same key goes on where it stopped."""
     limits: ClassVar[Limits] = Limits()
     """What the service documents for every account; a row's own limits win, field by field."""
+    keeps_sent: bool = False
+    """True when the service can be asked for a message it was given, as it keeps it (`fetch_sent`). A row may decide
+    it."""
     reads_quota: ClassVar[bool] = False
     """True when the service can be asked what this account may send (`quota`)."""
 
@@ -346,6 +351,14 @@ class Backend:
         Only where `resumes`. Raises ProviderError when it is still there.
         """
         raise NotImplementedError
+
+    def fetch_sent(self, message: OutboundMessage, provider_message_id: str) -> bytes | None:  # noqa: ARG002
+        """The MIME of a message that was sent, as the service keeps it; only where `keeps_sent` (ARC-1).
+
+        `message` is what it was given, `provider_message_id` what it has called it. None when it has no such message,
+        which soon after sending may only mean not yet. Raises ProviderError.
+        """
+        return None
 
     def check_connection(self) -> str:
         """Ask the service whether the settings work, without sending anything; returns its own words (PRV-13).

@@ -12,6 +12,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError
 
+from accounts import changes
 from accounts.crypto import DecryptionError
 from providers import registry
 from providers.base import Backend
@@ -77,6 +78,15 @@ def connect(provider: Provider, *, timeout: float | None = None) -> Backend:
         # Settings nobody thought of: the row is wrong, and the mail waits until it is mended.
         log.exception("provider settings not understood", provider_id=str(provider.pk), provider_type=provider.type)
         raise Misconfigured(f"The settings cannot be used ({type(error).__name__}).", code="bad_config") from error
+
+
+def heard(change: changes.Change) -> None:
+    """Close what is open for a provider that has changed or is gone; a call under way ends as such a call may."""
+    if isinstance(change.row_id, uuid.UUID):
+        with _lock:
+            live = _live.pop(change.row_id, None)
+        if live is not None:
+            live.backend.close()
 
 
 def forget_all() -> None:

@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 from accounts.domains import canonical
 
 _NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z", re.IGNORECASE)
+_NAT64 = ip_network("64:ff9b::/96")
+"""IPv4 as a network without it spells it (RFC 6052); the address meant is in the last four octets."""
+_UNICAST = ip_network("2000::/3")
+"""All that is given out of IPv6 today (https://www.iana.org/assignments/ipv6-address-space/)."""
+_NOBODYS = tuple(
+    map(
+        ip_network,
+        (
+            "192.0.0.0/24",  # of protocols (RFC 6890), and where one cloud keeps its metadata
+            "168.63.129.16/32",  # what every machine in Azure asks for its settings
+            "2001::/32",  # Teredo, which hides an IPv4 address (RFC 4380)
+            "2002::/16",  # 6to4, as well (RFC 3056)
+        ),
+    )
+)
 _LOCAL_NAMES = (".localhost", ".local", ".internal", ".home.arpa", ".localdomain")
 
 
@@ -97,9 +112,22 @@ def is_private(text: str) -> bool:
         address = ip_address(name)
     except ValueError:
         return "." not in name or name.endswith(_LOCAL_NAMES)
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return not address.is_global or address.is_multicast
+    return not is_public(address)
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Whether an address is somebody's on the Internet: not of this machine, its link, a private network or a cloud's
+    own services, however it is spelt."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        elif address in _NAT64:
+            address = IPv4Address(int(address) & 0xFFFF_FFFF)
+        elif address not in _UNICAST:
+            return False
+    if any(address.version == network.version and address in network for network in _NOBODYS):
+        return False
+    return address.is_global and not address.is_multicast
 
 
 def private_settings(config: Mapping[str, Any]) -> list[str]:

@@ -129,10 +129,12 @@ class HttpClient:
         """POST; see `request`."""
         return self.request("POST", path, body, headers)
 
-    def request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def request(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *, most: int = MAX_ANSWER
+    ) -> Answer:
         """Ask for `path` below the base URL, or for an absolute URL below it. `body` is None where there is none.
 
-        Any status is an answer. Raises TemporaryFailure when there was none.
+        Any status is an answer, cut off after `most` octets. Raises TemporaryFailure when there was none.
         """
         url = path if path.startswith(self.base_url) else self.base_url + path.lstrip("/")
         always = {"User-Agent": "smtpproxy", "Accept-Encoding": "gzip"}
@@ -158,14 +160,14 @@ class HttpClient:
                 raise
             # A header that cannot be written, for example a credential outside of Latin-1; its text may quote it.
             raise Misconfigured("A setting cannot be sent to the service.", code="bad_config") from error
-        return self._read(response)
+        return self._read(response, most)
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> Answer:
-        body = b""
+    def _read(self, response: urllib3.BaseHTTPResponse, most: int) -> Answer:
+        body = bytearray()
         until = time.monotonic() + 2 * self._seconds
         try:
             # Piece by piece, since each wait has its own timeout: an answer that trickles in would never end.
-            while len(body) < MAX_ANSWER and (piece := response.read1(MAX_ANSWER - len(body), decode_content=True)):
+            while len(body) < most and (piece := response.read1(most - len(body), decode_content=True)):
                 body += piece
                 if time.monotonic() > until:
                     raise ReadTimeoutError(self._pools, "", "The answer does not come to an end.")  # type: ignore[arg-type]
@@ -179,10 +181,10 @@ class HttpClient:
                     outcome_unknown=True,
                 ) from error
         else:
-            if len(body) >= MAX_ANSWER:
+            if len(body) >= most:
                 response.close()
             response.release_conn()
-        return Answer(response.status, response.headers, body)
+        return Answer(response.status, response.headers, bytes(body))
 
     def close(self) -> None:
         """Close idle connections; the client may be used again."""

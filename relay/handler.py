@@ -34,6 +34,7 @@ class Domain:
     accept: Accept = _accept_in_time
     withdraw: Callable[[uuid.UUID], bool] = intake.withdraw
     verify: Callable[[str, str, str | None], Identity] = credentials.verify
+    verify_again: Callable[[Identity, str | None], Identity] = credentials.verify_again
     identify_by_network: Callable[[str], Identity | None] = credentials.identify_by_network
     sender_allowed: Callable[[Identity, str], bool] = credentials.sender_allowed
     size_refusal: Callable[[uuid.UUID, int], NotAccepted | None] = intake.size_refusal
@@ -50,6 +51,10 @@ class Handler:
     async def authenticate(self, username: str, password: str, client_ip: str) -> Identity:
         """Raises AuthenticationFailed, or Unavailable when nobody can say."""
         return await self._threads.ask(self._domain.verify, username, password, client_ip)
+
+    async def authenticated_still(self, identity: Identity, client_ip: str) -> Identity:
+        """Who a session is by now. Raises AuthenticationFailed when it would not be let in any more, Unavailable."""
+        return await self._threads.ask(self._domain.verify_again, identity, client_ip)
 
     async def identify(self, client_ip: str) -> Identity | None:
         """The account this client address alone stands for (SMTP-13). Raises Unavailable."""

@@ -8,9 +8,14 @@ import ssl
 
 from aiosmtpd.smtp import Envelope, Session
 
+from accounts import changes, hearing
 from accounts.credentials import Identity
 
-NETWORK_IDENTITY_KEPT = 5.0  # seconds for which a connection is not asked anew who its address stands for
+IDENTITY_KEPT = 30.0
+"""Seconds for which a connection is believed to be who it has shown to be, as long as changes are heard of (SMTP-5)."""
+IDENTITY_KEPT_UNHEARD = 5.0
+"""The same where they are not, and for who is known by address alone: another account may claim that address."""
+NEVER = float("-inf")
 
 
 class ClientSession(Session):
@@ -22,7 +27,8 @@ class ClientSession(Session):
         self.session_id = secrets.token_hex(8)
         self.identity: Identity | None = None
         self.network_identity: Identity | None = None
-        self.network_identity_until = 0.0
+        self.identified_at = NEVER
+        self.mark = 0
         self.tls_description: str | None = None
         self.messages = 0
         self.errors = 0
@@ -39,6 +45,20 @@ class ClientSession(Session):
         self.extended_smtp = False
         self.identity = None
         self.authenticated = None
+        self.identified_at = NEVER
+
+    def identified(self, at: float, mark: int) -> None:
+        """It was asked who this is: `at` by the loop's clock, what has changed after `mark` not yet looked at."""
+        self.identified_at, self.mark = at, mark
+
+    def must_ask(self, now: float) -> bool:
+        """Whether it is time to ask again who this is; costs nothing outside of this process."""
+        age = now - self.identified_at
+        if self.identity is None:
+            return age >= IDENTITY_KEPT_UNHEARD or changes.since(self.mark, "account", "tenant")
+        if age >= (IDENTITY_KEPT if hearing.hearing() else IDENTITY_KEPT_UNHEARD):
+            return True
+        return changes.since(self.mark, self.identity.account_id, self.identity.tenant_id)
 
     @property
     def known(self) -> bool:

@@ -70,7 +70,7 @@ class Threads:
     def close(self) -> bool:
         """End the threads and their database connections; False when one is stuck and had to be left behind."""
         self._disk.shutdown(wait=False, cancel_futures=True)
-        ended = [_end(self.accept, self.accept_slots), _end(self._questions, self._asking)]
+        ended = [end(self.accept, self.accept_slots), end(self._questions, self._asking)]
         return all(ended)
 
 
@@ -83,8 +83,11 @@ def with_fresh_connection(work: Callable[P, T], *args: P.args, **kwargs: P.kwarg
         close_old_connections()
 
 
-def _end(pool: ThreadPoolExecutor, threads: int) -> bool:
-    """Close each thread's database connections, for which every thread must be free at the same time."""
+def end(pool: ThreadPoolExecutor, threads: int) -> bool:
+    """End a pool of so many threads; False when one is stuck and had to be left behind.
+
+    Closes each thread's database connections, for which every thread must be free at the same time.
+    """
     together = Barrier(threads + 1)
 
     def close_connections() -> None:

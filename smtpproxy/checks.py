@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from delivery import sealed
+
 _NEW_KEY = "openssl rand -base64 32 | tr +/ -_"
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _ANY = {"0.0.0.0", "::", ""}  # noqa: S104 -- what people may configure
 
 
@@ -57,6 +62,27 @@ def message_store() -> Iterator[CheckMessage]:
         )
 
 
+def storage_keys() -> Iterator[CheckMessage]:
+    for number, key in enumerate(settings.STORAGE_KEYS, 1):
+        try:
+            sealed.Key.parse(key)
+        except ValueError:
+            yield Error(
+                f"Key {number} of STORAGE_KEYS cannot be used.",
+                hint=f"A key is 32 octets in URL-safe base64; {_NEW_KEY} makes one.",
+                id="smtpproxy.E020",
+            )
+
+
+def bodies_in_clear() -> Iterator[CheckMessage]:
+    if not settings.STORAGE_KEYS:
+        yield Warning(
+            "Bodies of messages are stored in clear.",
+            hint=f"Set STORAGE_KEYS ({_NEW_KEY} makes a key), unless the disk or the bucket is encrypted.",
+            id="smtpproxy.W021",
+        )
+
+
 def lease() -> Iterator[CheckMessage]:
     """A lease that runs out during an attempt lets a second worker send the same message (DEL-2)."""
     if settings.DELIVERY_LEASE < 2 * settings.PROVIDER_TIMEOUT:
@@ -66,14 +92,32 @@ def lease() -> Iterator[CheckMessage]:
             hint="Raise DELIVERY_LEASE or lower PROVIDER_TIMEOUT.",
             id="smtpproxy.E005",
         )
-    visibility = settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
+    visibility = settings.BROKER.redelivery
     if visibility <= settings.DELIVERY_LEASE:
         yield Error(
-            f"DELIVERY_LEASE ({settings.DELIVERY_LEASE:g} s) is not below the broker's visibility timeout "
-            f"({visibility} s).",
+            f"DELIVERY_LEASE ({settings.DELIVERY_LEASE:g} s) is not below {visibility} s, after which the broker "
+            "brings a task again.",
             hint="Lower DELIVERY_LEASE.",
             id="smtpproxy.E006",
         )
+
+
+def sqs() -> Iterator[CheckMessage]:
+    """What the settings alone tell; whether the queues are as they must be is asked where there is a network, when a
+    worker starts and in `/readyz` (QUE-3)."""
+    if settings.QUEUE_TYPE != "sqs":
+        return
+    if not settings.SQS_QUEUE_URL or settings.SQS_QUEUE_URL.count("/") < 4:
+        yield Error(
+            "QUEUE_TYPE=sqs without a queue.",
+            hint="Set SQS_QUEUE_URL to the URL of a queue, such as "
+            "https://sqs.eu-central-1.amazonaws.com/123456789012/mail; docs/brokers.md makes them.",
+            id="smtpproxy.E011",
+        )
+    elif settings.SQS_QUEUE_URL.endswith(".fifo") or settings.SQS_DLQ_URL.endswith(".fifo"):
+        yield Error("SQS FIFO queues cannot be used.", hint="Make standard queues.", id="smtpproxy.E012")
+    if not settings.BROKER.options["region"]:
+        yield Error("The region of the SQS queues is not known.", hint="Set SQS_REGION.", id="smtpproxy.E013")
 
 
 def certificate() -> Iterator[CheckMessage]:
@@ -115,13 +159,60 @@ def nothing_to_listen_on() -> Iterator[CheckMessage]:
         )
 
 
+def events() -> Iterator[CheckMessage]:
+    """A name RabbitMQ would refuse, or take for one of its own exchanges, and a port that is none."""
+    name = settings.EVENTS_EXCHANGE
+    if settings.EVENTS_URL and (not re.fullmatch(r"[\w.:-]{1,127}", name, re.ASCII) or name.startswith("amq.")):
+        yield Error(
+            f"EVENTS_EXCHANGE={name!r} cannot be the name of an exchange.",
+            hint="Use letters, digits, hyphens, dots, underscores and colons, and do not begin with amq.",
+            id="smtpproxy.E030",
+        )
+    try:
+        _ = urlsplit(settings.EVENTS_URL).port
+    except ValueError:
+        yield Error("EVENTS_URL is no URL.", hint="Give amqp://user:password@host:5672/vhost.", id="smtpproxy.E031")
+
+
+def notice_sender() -> Iterator[CheckMessage]:
+    """An address that is none would cost every report and digest, and be found out with the first failure."""
+    if settings.NOTICE_FROM and not _ADDRESS.fullmatch(settings.NOTICE_FROM):
+        yield Error(
+            f"NOTICE_FROM={settings.NOTICE_FROM!r} is not an address.",
+            hint="Give one in ASCII, without a name, such as mailer-daemon@mail.example.com.",
+            id="smtpproxy.E021",
+        )
+
+
+def ingest() -> Iterator[CheckMessage]:
+    """A setting of the door for RabbitMQ that nobody would ever ask for, and queues that would feed each other."""
+    given = settings.INGEST
+    queues: set[str] = {*given["QUEUES"]}
+    besides = ("REPLY_QUEUE", "DEAD_LETTER_QUEUE", "S3_BUCKET")
+    if not queues and (named := [name for name in besides if given[name]]):
+        yield Error(
+            f"INGEST_{named[0]} without a queue to read.", hint="Set INGEST_QUEUES, or neither.", id="smtpproxy.E014"
+        )
+    dead = {str(given["DEAD_LETTER_QUEUE"] or f"{queue}.dead") for queue in queues}
+    replies = {str(given["REPLY_QUEUE"])}
+    if twice := (queues & dead) | (queues & replies) | (dead & replies):
+        yield Error(
+            f"The queue {min(twice)} is read from and written to.",
+            hint="INGEST_QUEUES, INGEST_REPLY_QUEUE and dead letters need queues of their own.",
+            id="smtpproxy.E015",
+        )
+
+
 CHECKS: tuple[Callable[[], Iterator[CheckMessage]], ...] = (
     credential_keys,
     message_store,
+    storage_keys,
     lease,
+    sqs,
     certificate,
     plaintext,
     nothing_to_listen_on,
+    events,
 )
 
 
@@ -132,7 +223,7 @@ def configuration(**_: Any) -> list[CheckMessage]:
 
 @register(deploy=True)
 def deployment(**_: Any) -> list[CheckMessage]:
-    return list(shared_keys())
+    return [*shared_keys(), *bodies_in_clear()]
 
 
 def _can_write(folder: Path) -> bool:

@@ -117,6 +117,18 @@ class Env:
     def list(self, name: Text, default: Iterable[Text] = ()) -> Texts:
         return self._read(name, [*default], _split, "a list with commas between")
 
+    def pairs(self, name: Text) -> dict[Text, Text]:
+        """A list of `key=value`, no key twice."""
+
+        def parse(raw: Text) -> dict[Text, Text]:
+            entries = [item.partition("=") for item in _split(raw)]
+            found = {key.strip(): value.strip() for key, _, value in entries}
+            if len(found) < len(entries) or not all(key and value for key, value in found.items()):
+                raise ValueError(raw)
+            return found
+
+        return self._read(name, {}, parse, "a list of key=value with commas between, each key once")
+
     def choices(self, name: Text, default: Iterable[Text], choices: Iterable[Text]) -> Texts:
         """A comma-separated list out of `choices`."""
         allowed = tuple(choices)
@@ -137,6 +149,20 @@ class Env:
             return values
 
         return self._read(name, [*default], parse, f"a list of whole numbers, each from {low} to {high}")
+
+    def counts(self, name: Text, names: Iterable[Text]) -> dict[Text, Whole]:
+        """A list such as `one=4,other=2`, of `names` only; by default empty."""
+        allowed = tuple(names)
+
+        def parse(raw: Text) -> dict[Text, Whole]:
+            pairs = [item.partition("=")[::2] for item in _split(raw)]
+            counts = {key.strip(): int(value) for key, value in pairs}
+            if len(counts) < len(pairs) or not set(counts) <= set(allowed) or min(counts.values(), default=1) < 1:
+                raise ValueError(raw)
+            return counts
+
+        wanted = f"a list such as {allowed[0]}=4, out of: {', '.join(allowed)}"
+        return self._read(name, {}, parse, wanted)
 
     def networks(self, name: Text, default: Iterable[Text] = ()) -> Texts:
         def parse(raw: Text) -> Texts:
@@ -166,9 +192,9 @@ class Env:
         return value
 
     def url(self, name: Text, default: Text, schemes: Iterable[Text]) -> Text:
-        """A URL, which may hold a password and is therefore read as a secret."""
+        """A URL, which may hold a password and is therefore read as a secret; it may be empty where `default` is."""
         value, allowed = self.secret(name, default), tuple(schemes)
-        if value.partition("://")[0] not in allowed:
+        if (value or default) and value.partition("://")[0] not in allowed:
             raise ImproperlyConfigured(f"{name} must begin with {' or '.join(f'{each}://' for each in allowed)}.")
         return value
 

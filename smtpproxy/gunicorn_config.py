@@ -7,6 +7,7 @@ import structlog
 from django.conf import settings
 from gunicorn.glogging import Logger
 
+from accounts import hearing
 from smtpproxy import lifeline
 from smtpproxy.logging import configure
 
@@ -64,3 +65,8 @@ control_socket_disable = True
 def post_fork(_server: Any, worker: Any) -> None:
     """A worker goes at once with a master that was killed, and sets its port free."""
     lifeline.tie_to(worker.ppid)
+
+
+def post_worker_init(_worker: Any) -> None:
+    """The application is loaded: what it remembers is dropped when it changes (AMQP-4)."""
+    hearing.listen()

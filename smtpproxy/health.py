@@ -18,7 +18,9 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from delivery import store
+from relay.ingest import server
 from smtpproxy import sweeps
+from smtpproxy.brokers import looks
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,7 @@ def broker() -> None:
         settings.SHARED_STATE_URL, socket_timeout=DEADLINE, socket_connect_timeout=DEADLINE
     ) as client:
         client.ping()
+    looks.look()
 
 
 def message_store() -> None:
@@ -88,6 +91,12 @@ def sweeper() -> None:
         raise Unhealthy("no sweep on record")
     if silent > sweeps.longest_silence():
         raise Unhealthy(f"silent for {silent:.0f} s")
+
+
+def ingest() -> None:
+    """Every queue of the door for RabbitMQ is read."""
+    if unread := server.unread():
+        raise Unhealthy(f"not read: {', '.join(unread)}")
 
 
 class Check:
@@ -150,6 +159,7 @@ CHECKS = {
 }
 
 
+INGEST_CHECKS = {**CHECKS, "ingest": Check("ingest", ingest, 2)}
 LISTENER_CHECKS = {**CHECKS, "certificate": Check("certificate", certificate, 15)}
 
 

@@ -6,7 +6,8 @@ import logging
 import re
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ _SECRET_NAME = re.compile(
 _SUCCESS = frozenset({"message accepted", "attempt", "message"})
 # PostgreSQL shows the row that broke a constraint, password hashes and addresses included.
 _ROW_IN_ERROR = re.compile(r"\bDETAIL:.*?(?=\n[A-Z]+:|\Z)", re.DOTALL)
+_PROCESSES = frozenset({"serve", "runsmtp", "runingest"})  # of manage.py; they run until they are stopped
 # What tells too much at INFO: of every message, connection or sweep.
 _QUIET = (
     "amqp",
@@ -82,9 +84,14 @@ _RENDER: list[Any] = [
 ]
 
 
+def command_answers(argv: Sequence[str]) -> bool:
+    """Whether this is a command whose standard output is its answer, to be read by people or as `--json`."""
+    return PurePath(argv[0]).name == "manage.py" and argv[1:2] != [] and argv[1] not in _PROCESSES
+
+
 def configure(config: Mapping[str, Any]) -> None:
     """Set up the root logger; called by Django with LOGGING, once per process."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(sys.stderr if command_answers(sys.argv) else sys.stdout)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_COMMON, processors=_RENDER))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -17,7 +17,7 @@ def look_for_broker() -> None:
         "no embedded broker answers",
         socket=str(settings.EMBEDDED_SOCKET),
         hint="QUEUE_TYPE=embedded is the broker that `manage.py serve` runs: start that, "
-        "or set QUEUE_TYPE=redis and REDIS_URL for processes that run by themselves",
+        "or set QUEUE_TYPE (and REDIS_URL) for processes that run by themselves",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from smtpproxy import health, lone
+from accounts import hearing
+from smtpproxy import health, lone, metrics
 from smtpproxy.serve import ready
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,10 @@ class ProbeMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path == metrics.PATH and request.method in ("GET", "HEAD"):
+            if not metrics.allowed(request.META.get("REMOTE_ADDR", ""), _by_lower_case(request.headers.items())):
+                return HttpResponse(status=403)
+            return HttpResponse(metrics.render(), content_type=metrics.CONTENT_TYPE)
         found = answer(request.path, health.CHECKS.values()) if request.method in ("GET", "HEAD") else None
         if found is None:
             return self._get_response(request)
@@ -48,6 +54,10 @@ class ProbeMiddleware:
         return HttpResponse(
             json.dumps(content), status=status, content_type="application/json", headers={"Cache-Control": "no-store"}
         )
+
+
+def _by_lower_case(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -58,10 +68,19 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
+        if self.path.partition("?")[0] == metrics.PATH:
+            known = metrics.allowed(self.client_address[0], _by_lower_case(self.headers.items()))
+            try:
+                self._send(200 if known else 403, metrics.CONTENT_TYPE, metrics.render() if known else b"")
+            finally:
+                connections.close_all()  # this thread ends here
+            return
         status, content = answer(self.path.partition("?")[0], self.server.checks) or (404, {"status": "unknown"})
-        body = json.dumps(content).encode()
+        self._send(status, "application/json", json.dumps(content).encode())
+
+    def _send(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -109,6 +128,7 @@ def serve(
 def serve_listener() -> None:
     """Called in each listener process once it listens (`SMTP_ON_START`)."""
     lone.look_for_broker()
+    hearing.listen()
     serve(settings.HEALTH_HOST, settings.SMTP_HEALTH_PORT, health.LISTENER_CHECKS.values(), shared=True)
     ready.note("listener")
 
@@ -117,3 +137,11 @@ def serve_worker() -> None:
     """Called in the worker once it takes tasks."""
     serve(settings.HEALTH_HOST, settings.WORKER_HEALTH_PORT, health.CHECKS.values())
     ready.note("worker")
+
+
+def serve_ingest() -> None:
+    """Called once the door for RabbitMQ is open (`INGEST_ON_START`)."""
+    lone.look_for_broker()
+    hearing.listen()
+    serve(settings.HEALTH_HOST, settings.INGEST_HEALTH_PORT, health.INGEST_CHECKS.values())
+    ready.note("ingest")

@@ -1,13 +1,15 @@
 """Every setting, in reading order. Each is an environment variable or a line in `.env`; see docs/settings.md."""
 
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from kombu import Queue
-
-from smtpproxy import keys, private, sockets
+from delivery import queues
+from smtpproxy import keys, metrics_folder, private, sockets
+from smtpproxy.brokers import configuration as brokers
+from smtpproxy.brokers import names
 from smtpproxy.env import Env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -17,7 +19,10 @@ env = Env(BASE_DIR / ".env")
 DEBUG = env.bool("DEBUG", False)
 DATA_DIR = env.path("DATA_DIR", BASE_DIR / "var")
 private.make_folder(DATA_DIR)
+metrics_folder.prepare(DATA_DIR, sys.argv)
 SECRET_KEY = env.secret("SECRET_KEY") or keys.kept(DATA_DIR / "keys" / "secret_key", keys.secret_key)
+# What SECRET_KEY was before: sessions signed with these go on.
+SECRET_KEY_FALLBACKS = [key.strip() for key in env.secret("SECRET_KEY_FALLBACKS").split(",") if key.strip()]
 _credential_keys = env.secret("CREDENTIAL_KEYS") or keys.kept(
     DATA_DIR / "keys" / "credential_keys", keys.credential_key
 )
@@ -131,6 +136,8 @@ else:
 STORAGE_TYPE = env.choice("STORAGE_TYPE", "local", ["local", "s3"])
 STORAGE_PATH = env.path("STORAGE_PATH", DATA_DIR / "messages")
 STORAGE_TIMEOUT = env.seconds("STORAGE_TIMEOUT", 20, low=0.1)
+# Keys for bodies: the first encrypts, all decrypt; none: bodies are stored as they are (STO-4).
+STORAGE_KEYS = [key.strip() for key in env.secret("STORAGE_KEYS").split(",") if key.strip()]
 # With less than either, new mail is put off (ACC-7).
 STORAGE_MIN_FREE_MB = env.int("STORAGE_MIN_FREE_MB", 1024)
 STORAGE_MIN_FREE_PERCENT = env.int("STORAGE_MIN_FREE_PERCENT", 5, high=99)
@@ -161,41 +168,47 @@ STORAGES = {
 }
 
 # --- Broker -----------------------------------------------------------------------------------------------------
-QUEUE_TYPE = env.choice("QUEUE_TYPE", "embedded", ["embedded", "redis"])
+QUEUE_TYPE = env.choice("QUEUE_TYPE", "embedded", ["embedded", "redis", "sqs", "rabbitmq"])
 EMBEDDED_SOCKET = sockets.broker_socket(DATA_DIR)
 REDIS_URL = env.url("REDIS_URL", "redis://127.0.0.1:6379/0", ["redis", "rediss", "unix"])
+RABBITMQ_URL = env.url("RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//", ["amqp", "amqps"])
+SQS_QUEUE_URL = env.origin("SQS_QUEUE_URL", "")
+SQS_DLQ_URL = env.origin("SQS_DLQ_URL", "")
+SQS_REGION = env.str("SQS_REGION", "")
+SQS_WAIT_TIME = env.int("SQS_WAIT_TIME", 20, low=1, high=20)
 ENQUEUE_FAILURE = env.choice("ENQUEUE_FAILURE", "reject", ["reject", "accept"])
 # With more messages waiting, new mail is put off until a fifth of them is gone (ACC-7).
 QUEUE_MAX_DEPTH = env.int("QUEUE_MAX_DEPTH", 50_000, low=1)
+QUEUE_LARGE_SIZE = env.int("QUEUE_LARGE_SIZE", 256 * 1024)  # octets from which on a message goes to outbound.large
+# Messages of a queue under way at once, over all workers; operators may say otherwise while everything runs (QUE-5).
+QUEUE_MOST_AT_ONCE = env.counts("QUEUE_MOST_AT_ONCE", queues.MAIL)
+# Limits, health and the sweep's note are on a Redis-compatible server whatever the broker (QUE-1).
 SHARED_STATE_URL = sockets.redis_url(EMBEDDED_SOCKET) if QUEUE_TYPE == "embedded" else REDIS_URL
 
-CELERY_BROKER_URL = sockets.broker_url(SHARED_STATE_URL)
+if QUEUE_TYPE == "rabbitmq":
+    BROKER = brokers.rabbitmq(RABBITMQ_URL)
+elif QUEUE_TYPE == "sqs":
+    BROKER = brokers.sqs(SQS_QUEUE_URL, names.region(SQS_REGION, SQS_QUEUE_URL), SQS_WAIT_TIME)
+else:
+    BROKER = brokers.redis(sockets.broker_url(SHARED_STATE_URL))
+CELERY_BROKER_URL = BROKER.url
+CELERY_BROKER_TRANSPORT_OPTIONS = BROKER.options
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-CELERY_BROKER_TRANSPORT_OPTIONS = {
-    # Above the lease (QUE-2); a lost ring is rung again by the sweeper long before.
-    "visibility_timeout": 1800,
-    "unacked_restore_interval": 30,
-    "unacked_restore_throttle": 1,
-    "socket_timeout": 5,
-    "socket_connect_timeout": 2,
-    "socket_keepalive": True,
-    # One look at a broker that does not answer: how often to try again is delivery.intake's business (ACC-3).
-    "max_retries": 0,
-}
+CELERY_BROKER_HEARTBEAT = brokers.HEARTBEAT
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
-CELERY_TASK_DEFAULT_QUEUE = "maintenance"
-# What a worker looks at unless told otherwise (`celery worker -Q …`).
-CELERY_TASK_QUEUES = [Queue(name) for name in ("outbound.deliver", "outbound.retry", "maintenance")]
+CELERY_TASK_DEFAULT_QUEUE = queues.MAINTENANCE
+CELERY_TASK_QUEUES = BROKER.queues
 CELERY_TASK_ROUTES = {
-    "delivery.tasks.deliver": {"queue": "outbound.deliver"},
-    "delivery.tasks.*": {"queue": "maintenance"},
+    "delivery.tasks.deliver": {"queue": queues.FRESH},
+    "delivery.tasks.*": {"queue": queues.MAINTENANCE},
 }
 CELERY_TASK_PUBLISH_RETRY = False  # ringing is tried again by delivery.queue, which logs each try (ACC-3)
 CELERY_WORKER_CONSUMER = "smtpproxy.consumer:Consumer"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+WORKER_QUEUES = env.choices("WORKER_QUEUES", [], queues.NAMES)  # what this worker looks at; empty: all; see celery.py
 CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", 4, low=1, high=256)
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
@@ -216,12 +229,28 @@ DELIVERY_RETRY_SCHEDULE = env.ints("DELIVERY_RETRY_SCHEDULE", [30, 60, 120, 300,
 DELIVERY_MAX_AGE = env.seconds("DELIVERY_MAX_AGE", 72 * 3600, low=60)
 DELIVERY_MAX_CLAIMS = env.int("DELIVERY_MAX_CLAIMS", 3, low=1, high=100)
 DELIVERY_PREPARE_TIMEOUT = env.seconds("DELIVERY_PREPARE_TIMEOUT", 20, low=0.1)
+SCHEDULE_MAX_DAYS = env.int("SCHEDULE_MAX_DAYS", 30, low=1, high=366)  # how far ahead X-Send-At may lie (DEL-11)
+NOTICE_FROM = env.str("NOTICE_FROM", "")  # empty: MAILER-DAEMON@ the sender's own domain (DEL-10)
+NOTICE_DIGEST_INTERVAL = env.seconds("NOTICE_DIGEST_INTERVAL", 900, low=1)
+NOTICE_MOST_REPORTS = env.int("NOTICE_MOST_REPORTS", 100, low=1, high=100_000)  # to one sender in an hour
 DELIVERY_UNHEALTHY_PAUSE = env.seconds("DELIVERY_UNHEALTHY_PAUSE", 300, low=1)
 PROVIDER_TIMEOUT = env.seconds("PROVIDER_TIMEOUT", 30, low=0.1)
 PROVIDER_PRIVATE_NETWORKS = env.bool("PROVIDER_PRIVATE_NETWORKS", False)
 STDOUT_PROVIDER_ALLOWED = env.bool("STDOUT_PROVIDER_ALLOWED", False)
 # The last wall behind the sender's own limits: a task that outlasts it is killed with its process (QUE-6).
 CELERY_TASK_TIME_LIMIT = DELIVERY_LEASE * 0.9
+
+# --- Events and webhooks ----------------------------------------------------------------------------------------
+EVENTS_URL = env.url("EVENTS_URL", "", ["amqp", "amqps"])  # empty: nothing is published
+EVENTS_EXCHANGE = env.str("EVENTS_EXCHANGE", "mail.events")
+WEBHOOK_TIMEOUT = env.seconds("WEBHOOK_TIMEOUT", 15, low=0.1)
+WEBHOOK_PRIVATE_NETWORKS = env.bool("WEBHOOK_PRIVATE_NETWORKS", False)
+
+# --- Retention --------------------------------------------------------------------------------------------------
+# Messages whose rows or bodies are deleted in a second, at most; 0: as fast as it goes (STO-5).
+RETENTION_RATE = env.int("RETENTION_RATE", 1000, low=0)
+# Whether the daily check of database and message store mends what it finds (STO-6).
+CONSISTENCY_REPAIR = env.bool("CONSISTENCY_REPAIR", False)
 
 
 # --- SMTP listener ----------------------------------------------------------------------------------------------
@@ -270,11 +299,32 @@ SMTP_RELOAD = reload_smtp_settings
 SMTP_THREADS = env.int("SMTP_THREADS", 4, low=1, high=64)  # database connections of one listener process
 SMTP_ACCEPT_TIMEOUT = env.seconds("SMTP_ACCEPT_TIMEOUT", 60, low=1)
 
+# --- RabbitMQ as a door -----------------------------------------------------------------------------------------
+INGEST: dict[str, Any] = {
+    "URL": env.url("INGEST_URL", RABBITMQ_URL, ["amqp", "amqps"]),
+    "QUEUES": env.pairs("INGEST_QUEUES"),  # queue=username of the account it belongs to
+    "DECLARE": env.bool("INGEST_DECLARE", True),
+    "PREFETCH": env.int("INGEST_PREFETCH", 50, low=1, high=1000),
+    "REPLY_QUEUE": env.str("INGEST_REPLY_QUEUE", ""),  # empty: only where a message says reply_to
+    "DEAD_LETTER_QUEUE": env.str("INGEST_DEAD_LETTER_QUEUE", ""),  # empty: the queue's own name and ".dead"
+    "S3_BUCKET": env.str("INGEST_S3_BUCKET", ""),
+    "S3_REGION": S3_REGION,
+    "S3_ENDPOINT": S3_ENDPOINT,
+    "PRIVATE_NETWORKS": env.bool("INGEST_PRIVATE_NETWORKS", False),
+    "FETCH_TIMEOUT": env.seconds("INGEST_FETCH_TIMEOUT", 30, low=0.1),
+}
+INGEST_ON_START = "smtpproxy.probes.serve_ingest"  # called once its queues are being read
+
 # --- Health -----------------------------------------------------------------------------------------------------
 HEALTH_HOST = env.str("HEALTH_HOST", "127.0.0.1")
 SMTP_ON_START = "smtpproxy.probes.serve_listener"  # called in each listener process once it listens
 SMTP_HEALTH_PORT = env.int("SMTP_HEALTH_PORT", 0, high=65535)  # 0: no probe port
+INGEST_HEALTH_PORT = env.int("INGEST_HEALTH_PORT", 0, high=65535)
 WORKER_HEALTH_PORT = env.int("WORKER_HEALTH_PORT", 0, high=65535)
+
+# --- Metrics ----------------------------------------------------------------------------------------------------
+METRICS_TOKEN = env.secret("METRICS_TOKEN")
+METRICS_NETWORKS = env.networks("METRICS_NETWORKS", ["127.0.0.0/8", "::1/128"])
 
 # --- Logging ----------------------------------------------------------------------------------------------------
 LOG_LEVEL = SMTP["LOG_LEVEL"]
@@ -285,10 +335,11 @@ LOGGING = {"level": LOG_LEVEL, "output": LOG_OUTPUT, "sample_rate": LOG_SAMPLE_R
 
 # --- Nothing misspelt ---------------------------------------------------------------------------------------------
 # What `.env` may hold besides: docker-compose.yml fills these in.
-COMPOSE_ONLY = ("POSTGRES_PASSWORD", "PUBLISH_SMTP", "PUBLISH_SMTPS", "PUBLISH_WEB")
+COMPOSE_ONLY = ("POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "PUBLISH_SMTP", "PUBLISH_SMTPS", "PUBLISH_WEB")
 env.check_names(
     prefixes=(
         "ALLOWED_",
+        "CONSISTENCY_",
         "CREDENTIAL_",
         "CSRF_",
         "DATABASE_",
@@ -296,17 +347,26 @@ env.check_names(
         "DB_",
         "DELIVERY_",
         "ENQUEUE_",
+        "EVENTS_",
         "HEALTH_",
+        "INGEST_",
         "LOG_",
+        "METRICS_",
+        "NOTICE_",
         "PROVIDER_",
         "QUEUE_",
+        "RABBITMQ_",
         "REDIS_",
+        "RETENTION_",
         "S3_",
+        "SCHEDULE_",
         "SECRET_",
         "SMTP_",
+        "SQS_",
         "STDOUT_",
         "STORAGE_",
         "SWEEP_",
+        "WEBHOOK_",
         "WEB_",
         "WORKER_",
     ),

@@ -11,7 +11,7 @@ from django.db import DatabaseError, InterfaceError, close_old_connections
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from delivery import callbacks, sweeper
+from delivery import callbacks, chores, sweeper
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,8 @@ TIMEOUT = 2.0  # seconds to wait for the shared store
 
 
 def sweep() -> None:
-    """Ring for everything due, apply events that came before their message was recorded, and note that it was done.
+    """Ring for every message and chore due, apply events that came before their message was recorded, and note that it
+    was done.
 
     Never raises: whatever failed is done by the next sweep.
     """
@@ -32,6 +33,7 @@ def sweep() -> None:
         with _store() as store:
             store.set(NOTE, time.time())
         callbacks.apply_early()
+        chores.ring_due()
     except (DatabaseError, InterfaceError, redis.RedisError, OSError) as error:
         log.error("sweep failed", error=f"{type(error).__name__}: {error}")
     except Exception:

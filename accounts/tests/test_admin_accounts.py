@@ -138,6 +138,15 @@ def test_a_new_password_is_issued_at_the_push_of_a_button_and_ends_the_old_one(c
     assert password not in str(entry.changes)
 
 
+def test_a_tenants_people_choose_who_is_told_of_what_was_not_delivered(client, owner, acme_account):
+    assert 'name="failure_notice"' in client.get(page_of(acme_account)).content.decode()
+    client.post(page_of(acme_account), form(failure_notice="email"))
+    acme_account.refresh_from_db()
+    assert acme_account.failure_notice == "email"
+    [entry] = AuditEntry.objects.filter(action="account.changed")
+    assert entry.changes["failure_notice"] == ["dsn", "email"]
+
+
 def test_a_button_is_pushed_by_post_only(client, owner, acme_account):
     before = acme_account.password_hash
     assert client.get(button(acme_account, "issue_new_password")).status_code == 405
@@ -264,11 +273,23 @@ class TestApiKeys:
         assert client.post(page_of(key), {"name": "other"}).status_code == 403
 
 
+DAYS = {"body_days": 7, "dead_letter_days": 30, "row_days": 90, "archive_days": 365}
+
+
 class TestTenants:
+    def test_days_that_do_not_fit_together_are_refused_where_they_are_entered(self, client, acme):
+        client.force_login(UserFactory(tenant=acme, role="owner"))
+        form = {"name": "Acme", "unknown_outcome": "resend", "lossless": "special", **DAYS, "row_days": 20}
+        page = client.post(page_of(acme), form).content.decode()
+        assert "Rows are kept at least as long as the bodies they belong to." in page
+        client.post(page_of(acme), {**form, "dead_letter_days": 20, "archived": "on", "archive_days": ""})
+        acme.refresh_from_db()
+        assert (acme.row_days, acme.archived, acme.archive_days) == (20, True, None)
+
     def test_operators_make_tenants(self, client, operator):
         client.force_login(operator)
         form = {"name": "Initech", "slug": "initech", "status": "active", "unknown_outcome": "hold"}
-        form["lossless"] = "special"
+        form |= {"lossless": "special", **DAYS}
         client.post("/admin/accounts/tenant/add/", {**form, "client_networks": "192.0.2.0/24\n2001:db8::/32"})
         assert Tenant.objects.get().client_networks == ["192.0.2.0/24", "2001:db8::/32"]
         assert AuditEntry.objects.get().action == "tenant.created"
@@ -286,7 +307,7 @@ class TestTenants:
         client.force_login(UserFactory(tenant=acme, role=role))
         page = client.get(page_of(acme)).content.decode()
         assert ('name="lossless"' in page) == may
-        form = {"name": "Acme", "unknown_outcome": "resend", "lossless": "required", "client_networks": ""}
+        form = {"name": "Acme", "unknown_outcome": "resend", "lossless": "required", "client_networks": "", **DAYS}
         client.post(page_of(acme), form)
         acme.refresh_from_db()
         assert acme.lossless == ("required" if may else "special")

@@ -1,3 +1,4 @@
+import os
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -24,3 +25,17 @@ def test_keys_made_by_several_threads_are_distinct():
     with ThreadPoolExecutor(8) as pool:
         batches = list(pool.map(lambda _: [uuid7() for _ in range(2_000)], range(8)))
     assert len({key for batch in batches for key in batch}) == 16_000
+
+
+def test_a_forked_process_makes_other_keys_than_its_parent():
+    uuid7()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, uuid7().bytes)
+        os._exit(0)
+    os.waitpid(child, 0)
+    random_part = 2**62 - 1
+    assert int.from_bytes(os.read(reader, 16), "big") & random_part != uuid7().int & random_part
+    os.close(reader)
+    os.close(writer)

@@ -10,10 +10,12 @@ from accounts.tests.factories import AccountFactory, ApiKeyFactory, AuditEntryFa
 
 # The columns of SEC-1: r read, c create, u update, d delete, a act
 SEC_1 = {
-    "owner": "tenant:rud accounts:crud users:crud providers:crud messages:ra bodies:r logs:r suppressions:crud audit:r",
-    "admin": "tenant:ru accounts:r users:crud providers:crud messages:ra bodies:r logs:r suppressions:crud audit:r",
-    "user": "tenant:r accounts:r users:r providers:r messages:r bodies: logs:r suppressions:r audit:",
-    "viewer": "tenant:r accounts: users: providers: messages: bodies: logs:r suppressions: audit:",
+    "owner": "tenant:rud accounts:crud users:crud providers:crud messages:ra bodies:r logs:r suppressions:crud "
+    "webhooks:crud audit:r",
+    "admin": "tenant:ru accounts:r users:crud providers:crud messages:ra bodies:r logs:r suppressions:crud "
+    "webhooks:crud audit:r",
+    "user": "tenant:r accounts:r users:r providers:r messages:r bodies: logs:r suppressions:r webhooks:r audit:",
+    "viewer": "tenant:r accounts: users: providers: messages: bodies: logs:r suppressions: webhooks: audit:",
 }
 VERBS = {"r": Verb.READ, "c": Verb.CREATE, "u": Verb.UPDATE, "d": Verb.DELETE, "a": Verb.ACT}
 

@@ -1,6 +1,7 @@
 """The tools run and tell the truth: tiny counts, real servers. What they measure is not asserted."""
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -9,10 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import pytest
 
-from bench import client, delivery, environment, ingest, measure, peer, plan
+from bench import chaos, client, delivery, environment, ingest, measure, peer, plan
 from bench.peer import Server
 from smtpproxy.tests.environment import missing
 
@@ -140,6 +142,52 @@ def test_postfix_takes_the_load(tmp_path, security):
 def test_our_listener_takes_the_load_and_all_of_it_arrives():
     given = delivery.parser().parse_args(["--messages", "20", "--seconds", "10", "--connections", "3", "--rate", "20"])
     assert delivery.run(given) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("servers_of_this_run")
+def test_nothing_is_lost_while_everything_is_killed(capsys):
+    """ACC-2, DEL-3."""
+    arguments = ["--broker", "embedded", "--messages", "60", "--rate", "12", "--pause", "0.5", "1", "--threads", "4"]
+    assert chaos.main([*arguments, "--hurry"]) == 0
+    line = capsys.readouterr().out.splitlines()[2]
+    assert line.startswith("| embedded |")
+    kills = [int(number) for number in line.split("|")[2].split("/")]
+    assert sum(kills) >= 2
+    assert "| 60 | 60 | 0 | 0 |" in line
+
+
+def test_duplicates_are_explained_by_attempts_on_record_or_by_lost_answers(capsys, monkeypatch):
+    """Four sent twice: one accepted twice, one with a lost attempt, one with both, one with neither."""
+    stats = {"distinct": 5, "duplicates": {f"Chaos {number}": 2 for number in range(4)}}
+    monkeypatch.setattr(chaos, "provider_stats", lambda port: stats)
+    rows = [("Chaos 0", 2), ("Chaos 1", 1), ("Chaos 2", 2), ("Chaos 3", 1), ("Chaos 4", 1)]
+    answers = {chaos.ROWS: rows, chaos.UNKNOWN: [("Chaos 1", 1), ("Chaos 2", 1)]}
+    installation = argparse.Namespace(
+        kills=dict.fromkeys(chaos.KINDS, 1),
+        ended=Counter(),
+        broker=argparse.Namespace(type="redis"),
+        env=argparse.Namespace(connect=lambda: Answers(answers)),
+    )
+    clients = argparse.Namespace(accepted=set(range(6)), refused={})
+    assert not chaos.report(installation, clients, 0, 0)
+    told = capsys.readouterr().out
+    assert "| 6 | 5 | 0 | 1 | 4: 2 sent again by the client, 1 of an attempt" in told
+    assert "1 unexplained" in told
+
+
+class Answers(contextlib.AbstractContextManager):
+    """A database that knows what it is asked."""
+
+    def __init__(self, answers):
+        self._answers = answers
+
+    def __exit__(self, *_):
+        pass
+
+    def execute(self, query):
+        return argparse.Namespace(fetchall=lambda: self._answers[query])
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ from delivery.mime.fields import extent, skip_blank_lines
 
 REMOVED_AT_DELIVERY = ("bcc", "resent-bcc", "x-send-at", "x-smtpproxy-*")
 """Fields no reader may see: blind copies, and what a client tells us alone."""
+MOST_TOLD = 20
+LONGEST_TOLD = 76
 
 _NAME = rb"[!-9;-~]++[ \t]*+:(?!//)"
 _FOLDED = rb"[ \t]*+:[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+"
@@ -16,7 +18,13 @@ _JUNK = rb"(?:(?:(?!--|" + _NAME + rb")[^\n]*+\n)++(?=" + _NAME + rb"))?"
 
 
 def strip_headers(raw: bytes, names: Iterable[str] = REMOVED_AT_DELIVERY) -> bytes:
-    """The message without the top-level header fields of these names, every other octet unchanged.
+    """As `without_headers`, but for the names."""
+    return without_headers(raw, names)[0]
+
+
+def without_headers(raw: bytes, names: Iterable[str] = REMOVED_AT_DELIVERY) -> tuple[bytes, tuple[str, ...]]:
+    """The message without the top-level header fields of these names, every other octet unchanged; and the names of
+    those it had, as they were written, each once (the first MOST_TOLD, cut to LONGEST_TOLD).
 
     Names are matched in any case; one that ends in `*` matches every name that begins so. A field goes with its
     folded lines and with lines after it that are no field (a broken fold). Bodies and attached messages are not
@@ -24,11 +32,18 @@ def strip_headers(raw: bytes, names: Iterable[str] = REMOVED_AT_DELIVERY) -> byt
     """
     wanted = tuple(names)
     if not wanted:
-        return raw
+        return raw, ()
     start = skip_blank_lines(raw)
     stop, _ = extent(raw, start, len(raw))
-    kept, removed = _fields_named(wanted).subn(b"", raw[start:stop])
-    return b"".join((raw[:start], kept, raw[stop:])) if removed else raw
+    removed: dict[str, None] = {}
+
+    def remove(field: re.Match[bytes]) -> bytes:
+        if len(removed) < MOST_TOLD:
+            removed[field[0].partition(b":")[0].strip()[:LONGEST_TOLD].decode("ascii", "replace")] = None
+        return b""
+
+    kept = _fields_named(wanted).sub(remove, raw[start:stop])
+    return (b"".join((raw[:start], kept, raw[stop:])), tuple(removed)) if removed else (raw, ())
 
 
 @lru_cache(maxsize=32)

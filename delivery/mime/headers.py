@@ -53,6 +53,12 @@ def first_values(block: HeaderBlock, names: Iterable[str]) -> dict[str, str]:
     return wanted
 
 
+def values_of(block: HeaderBlock, name: str) -> list[str]:
+    """The decoded values of every field of that name (lower case), in order; never raises."""
+    key = name.encode()
+    return [decode_words(to_text(field.value)) for field in block.fields if field.key == key]
+
+
 def header_items(raw: bytes) -> list[tuple[str, str]]:
     """Every top-level field in order as (lower-case name, decoded value on one line). Never raises.
 

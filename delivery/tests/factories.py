@@ -89,3 +89,57 @@ class SuppressionFactory(DjangoModelFactory):
 
     tenant = factory.SubFactory(TenantFactory)
     address = factory.Sequence("gone{}@outside.example".format)
+
+
+class NoticeFactory(DjangoModelFactory):
+    class Meta:
+        model = models.Notice
+
+    message = factory.SubFactory(MessageFactory)
+    tenant = factory.SelfAttribute("message.tenant")
+    kind = models.Notice.Kind.DSN
+    recipients = factory.LazyFunction(
+        lambda: [{"address": "someone@outside.example", "code": "550", "text": "No such user", "status": "failed"}]
+    )
+    next_attempt_at = factory.LazyFunction(timezone.now)
+    created_at = factory.LazyFunction(timezone.now)
+
+
+class WebhookFactory(DjangoModelFactory):
+    """`url` is a Receiver's; the secret is `secret`."""
+
+    class Meta:
+        model = models.Webhook
+
+    class Params:
+        secret = "whsec_of_a_test"
+
+    tenant = factory.SubFactory(TenantFactory)
+    name = factory.Sequence("webhook {}".format)
+    url = "https://hooks.outside.example/in"
+    secrets = factory.LazyAttribute(lambda webhook: {"current": webhook.secret})
+
+
+class WebhookDeliveryFactory(DjangoModelFactory):
+    class Meta:
+        model = models.WebhookDelivery
+
+    webhook = factory.SubFactory(WebhookFactory)
+    tenant = factory.SelfAttribute("webhook.tenant")
+    event = factory.SubFactory(EventFactory, message__account__tenant=factory.SelfAttribute("....tenant"))
+    next_attempt_at = factory.LazyAttribute(lambda delivery: timezone.now() if delivery.status == "pending" else None)
+    status = models.WebhookDelivery.Status.PENDING
+    created_at = factory.LazyFunction(timezone.now)
+
+
+class ArchiveCopyFactory(DjangoModelFactory):
+    """A copy that is still to be made."""
+
+    class Meta:
+        model = models.ArchiveCopy
+
+    message = factory.SubFactory(MessageFactory)
+    tenant = factory.SelfAttribute("message.tenant")
+    account = factory.SelfAttribute("message.account")
+    delivery_log = factory.SubFactory(DeliveryLogFactory, message=factory.SelfAttribute("..message"))
+    created_at = factory.LazyFunction(timezone.now)

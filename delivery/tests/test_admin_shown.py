@@ -11,7 +11,14 @@ from accounts.tests.factories import UserFactory
 from delivery import control
 from delivery.models import Event, Recipient, RecipientStatus
 from delivery.read_only_admin import in_words
-from delivery.tests.factories import DeliveryLogFactory, EventFactory, MessageFactory
+from delivery.tests.factories import (
+    ArchiveCopyFactory,
+    DeliveryLogFactory,
+    EventFactory,
+    MessageFactory,
+    NoticeFactory,
+    WebhookDeliveryFactory,
+)
 from providers import registry
 
 pytestmark = pytest.mark.django_db
@@ -97,10 +104,8 @@ def test_filters_offer_what_can_occur(client, admin, acme_account):
         return set(re.findall(rf"\?{name}__exact=(\w+)", shown(client, f"/admin/delivery/{model}/")))
 
     assert offered("message", "source") == set()
-    assert {"queued", "held", "dlq", "storage_error"} <= offered("message", "status")
-    assert "scheduled" not in offered("message", "status")
-    assert {"received", "held", "delivered", "dead_letter"} <= offered("event", "type")
-    assert "scheduled" not in offered("event", "type")
+    assert {"queued", "scheduled", "held", "dlq", "storage_error"} <= offered("message", "status")
+    assert {"received", "scheduled", "held", "delivered", "dead_letter"} <= offered("event", "type")
     assert {"opened", "clicked", "bounced", "complained", "unsubscribed", "suppressed"} <= offered("event", "type")
     assert set(RecipientStatus.values) == offered("recipient", "status")
 
@@ -209,3 +214,23 @@ def test_no_help_text_or_label_speaks_in_ids_of_our_specification():
 )
 def test_what_looks_like_a_time_and_is_none_stays_as_it_is(value, words):
     assert in_words(value) == words
+
+
+def test_a_message_leads_to_all_that_came_of_it_and_back(client, admin, acme_account):
+    told = MessageFactory(account=acme_account, source="notice")
+    notice = NoticeFactory(message__account=acme_account, sent=told)
+    message = notice.message
+    copy = ArchiveCopyFactory(message=message)
+    delivery = WebhookDeliveryFactory(webhook__tenant=acme_account.tenant, event__message=message)
+    for row in (copy, delivery, notice):
+        assert page_of(message) in shown(client, page_of(row))
+        listed = f"{page_of(row).partition(str(row.pk))[0]}?q={message.pk}"
+        assert page_of(row) in shown(client, listed)
+    page = shown(client, page_of(message))
+    assert f"/admin/delivery/archivecopy/?q={message.pk}" in page
+    assert f"/admin/delivery/webhookdelivery/?q={message.pk}" in page
+    assert f"/admin/delivery/notice/?q={told.pk}" in shown(client, page_of(told))
+    assert page_of(notice) in shown(client, f"/admin/delivery/notice/?q={told.pk}")
+    key = message.pk
+    message.delete()
+    assert f"{key} (deleted)" in shown(client, page_of(copy))

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.models import Account
-from delivery import intake, queue, store
+from delivery import intake, queue, ringing, store
 from delivery.exceptions import BodyNotFound, Deferred, Rejected
 from delivery.models import Event, Message, MessageStatus, Recipient
 from delivery.submission import Accepted
@@ -38,7 +38,7 @@ def test_an_accepted_message_has_its_bytes_rows_event_and_ring(acme_account, bro
     assert message.tenant == acme_account.tenant
     assert [r.address for r in message.recipients.all()] == ["a@outside.example", "b@outside.example"]
     assert [event.type for event in message.events.all()] == ["received"]
-    assert rings(broker) == [[[str(message.pk)]]]
+    assert rings(broker, "outbound.large") == [[[str(message.pk)]]]
 
 
 def test_a_fresh_message_is_not_due_before_its_ring_has_had_a_minute(acme_account, broker):
@@ -171,7 +171,7 @@ class TestWhenTheBrokerIsDown:
 
         pool = kombu.pools.producers[dead]
         monkeypatch.setattr(current_app.amqp, "_producer_pool", pool)
-        monkeypatch.setattr(intake, "RING_WAITS", (0.01, 0.02, 0.03))
+        monkeypatch.setattr(ringing, "RING_WAITS", (0.01, 0.02, 0.03))
 
     def test_the_client_is_told_to_send_again_and_the_row_is_never_due(self, acme_account, caplog):
         one = submission(acme_account)

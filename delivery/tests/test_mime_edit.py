@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delivery.mime import strip_headers
+from delivery.mime import strip_headers, without_headers
 from delivery.mime.edit import REMOVED_AT_DELIVERY
 
 CASES = {
@@ -81,3 +81,14 @@ def test_exactly_the_hidden_fields_go(kept, hidden, random, body):
         assert strip_headers(raw, REMOVED_AT_DELIVERY) in (raw, wanted)
     else:
         assert strip_headers(raw, REMOVED_AT_DELIVERY) == wanted
+
+
+def test_the_names_of_what_was_left_out_are_told_once_and_within_bounds():
+    raw = b"From: a@acme.example\r\nBCC : b@acme.example\r\nbcc: c@acme.example\r\nX-Send-At: now\r\n\r\nBcc: d\r\n"
+    kept, removed = without_headers(raw)
+    assert kept == b"From: a@acme.example\r\n\r\nBcc: d\r\n"
+    assert removed == ("BCC", "bcc", "X-Send-At")
+    many = b"".join(b"X-Smtpproxy-%d-%s: x\r\n" % (number, b"y" * 200) for number in range(50))
+    _, removed = without_headers(many + b"\r\n")
+    assert len(removed) == 20
+    assert {len(name) for name in removed} == {76}

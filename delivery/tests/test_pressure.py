@@ -1,6 +1,10 @@
 """ACC-7: new mail is put off while too much waits or the store is nearly full."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
+from structlog.testing import capture_logs
 
 from delivery import intake, store
 from delivery.exceptions import Deferred
@@ -55,6 +59,38 @@ def test_with_a_store_that_is_nearly_full_mail_is_put_off(acme_account, settings
     assert (type(put_off), put_off.code, put_off.status) == (Deferred, "store_full", "4.3.1")
     setattr(settings, setting, 0)
     assert isinstance(answer(acme_account), Accepted)
+
+
+@pytest.mark.parametrize("setting", ["STORAGE_MIN_FREE_MB", "STORAGE_MIN_FREE_PERCENT"])
+def test_a_store_that_was_nearly_full_needs_a_quarter_more_than_the_least(acme_account, settings, monkeypatch, setting):
+    free = {"octets": 2**40, "part": 0.9}
+    monkeypatch.setattr(store, "free_space", lambda: (free["octets"], free["part"]))
+    settings.STORAGE_MIN_FREE_MB, settings.STORAGE_MIN_FREE_PERCENT = 1000, 10
+    now_free = {"STORAGE_MIN_FREE_MB": ("octets", 2**20), "STORAGE_MIN_FREE_PERCENT": ("part", 0.0001)}
+    name, unit = now_free[setting]
+    for amount, taken in ((1000, True), (999, False), (1001, False), (1240, False), (1260, True), (1001, True)):
+        free[name] = amount * unit
+        assert isinstance(answer(acme_account), Accepted) is taken, amount
+
+
+def test_what_is_scheduled_for_later_does_not_count(acme_account, settings):
+    settings.QUEUE_MAX_DEPTH = 2
+    for status in ("scheduled", "retrying"):
+        for _ in range(3):
+            MessageFactory(account=acme_account, status=status, next_attempt_at=timezone.now() + timedelta(hours=1))
+    assert isinstance(answer(acme_account), Accepted)
+
+
+def test_a_change_is_logged_once(acme_account, settings):
+    settings.QUEUE_MAX_DEPTH = 1
+    waiting = [MessageFactory(account=acme_account, recipients=[]) for _ in range(2)]
+    with capture_logs() as logs:
+        answer(acme_account), answer(acme_account)
+        for message in waiting:
+            message.delete()
+        answer(acme_account), answer(acme_account)
+    told = [(entry["event"], entry["reason"]) for entry in logs if "reason" in entry]
+    assert told == [("new mail is put off", "queue_full"), ("new mail is taken again", "queue_full")]
 
 
 def test_what_was_seen_counts_for_a_while(acme_account, settings, monkeypatch, django_assert_max_num_queries):

@@ -14,7 +14,7 @@ from accounts import quotas, shared_state
 from accounts.ids import uuid7
 from accounts.models import QuotaWarning
 from accounts.tests.factories import AccountFactory
-from delivery import intake, queue
+from delivery import intake, queue, ringing
 from delivery.exceptions import Deferred, Rejected
 from delivery.models import Message, MessageStatus
 from delivery.quotas import count
@@ -199,7 +199,7 @@ class TestTheMonth:
         began = timezone.now() - timedelta(days=3, hours=1)
         for hours in (-1, 0, 23.9999, 24, 47, 72, 73):
             MessageFactory(account=acme_account, id=at(began + timedelta(hours=hours)), recipients=[])
-        with django_assert_num_queries(5):
+        with django_assert_num_queries(6):
             assert count(acme_account, began) == 6
         assert count(acme_account.tenant, began) == 6
 
@@ -289,7 +289,7 @@ class TestCountsAreGivenBack:
             raise queue.RingFailed("away")
 
         monkeypatch.setattr(queue, "ring", away)
-        monkeypatch.setattr(intake, "RING_WAITS", (0.01,))
+        monkeypatch.setattr(ringing, "RING_WAITS", (0.01,))
         assert send(acme_account, 3) == ["enqueue_failed"] * 3
         assert self.nothing_is_counted(acme_account)
         shared_state.forget_everything()

@@ -76,6 +76,7 @@ def test_blind_copies_and_control_headers_are_taken_out_on_the_way(acme_account,
     deliver(message)
     assert box.accepted[0].raw == raw_message()
     assert store.read(message.store_key) == raw
+    assert message.delivery_logs.get().removed == ["Bcc", "X-SMTPProxy-Hint"]
 
 
 def test_a_repeated_ring_sends_nothing_twice(acme_account, box):

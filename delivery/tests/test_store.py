@@ -1,4 +1,5 @@
-"""One contract, two stores (STO-1, STO-2, STO-3): a local directory, and a bucket of moto's S3 server."""
+"""One contract, two stores (STO-1, STO-2, STO-3): a local directory, and a bucket of moto's S3 server, encrypted or not
+(STO-4)."""
 
 import io
 import socket
@@ -12,11 +13,14 @@ from django.core.exceptions import SuspiciousFileOperation
 from moto.server import ThreadedMotoServer
 
 from accounts.ids import uuid7
-from delivery import store
+from delivery import archive, packs, store
+from delivery.consistency import Check
 from delivery.exceptions import BodyNotFound, StoreUnavailable
+from delivery.findings import NO_COPY, NO_ROW, STRANGE
 
 BUCKET = "acme-messages"
 MEGABYTE = 1024 * 1024
+KEY = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="
 
 
 class Bytes:
@@ -109,15 +113,16 @@ def silent_server():
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", "local encrypted", "s3 encrypted"])
 def kind(request, settings, tmp_path):
-    if request.param == "local":
+    settings.STORAGE_KEYS = [KEY] if "encrypted" in request.param else []
+    if "local" in request.param:
         backend, options = "delivery.storage.DurableFileSystemStorage", {"location": str(tmp_path / "a" / "messages")}
     else:
         backend = "delivery.storage_s3.MessageS3Storage"
         options = request.getfixturevalue("s3_options")
     settings.STORAGES = {**settings.STORAGES, "messages": {"BACKEND": backend, "OPTIONS": options}}
-    return request.param
+    return request.param.split()[0]
 
 
 @pytest.fixture
@@ -216,6 +221,16 @@ class TestContract:
         assert list(store.iterate(older_than=now - timedelta(hours=1))) == []
         assert list(store.iterate(older_than=now + timedelta(hours=1))) == [key]
 
+    def test_iterate_goes_folder_by_folder_and_begins_where_it_is_told(self):
+        keys = ["01a20000/a.eml", "01a20001/b.eml", "01a2000f/c.eml", "archive/202611/01a20000/d.gz"]
+        for key in reversed(keys):
+            store.put(key, io.BytesIO(b"x"))
+        assert list(store.iterate()) == keys
+        assert list(store.iterate(start="01a20001/")) == keys[1:]
+        assert list(store.iterate(start="01a20002/")) == keys[2:]
+        assert list(store.iterate(start="archive/202611/01a20000/")) == keys[3:]
+        assert list(store.iterate(start="archive/202612/")) == []
+
     def test_putting_the_same_again_is_no_error(self, key):
         for _ in range(2):
             assert store.put_many([(key, Bytes(b"same"))]) == [None]
@@ -258,6 +273,22 @@ class TestContract:
         assert peak < 2.5 * size
         with store.open(key) as stream:
             assert sum(len(chunk) for chunk in iter(lambda: stream.read(MEGABYTE), b"")) == size
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("kind")
+def test_a_consistency_check_reads_every_store_alike():
+    """In one order, whatever lies before, in and behind the archive's folder (STO-6)."""
+    strange = ["archive/readme.txt", "b/readme.txt", "notes/readme.txt"]
+    for one in (packs.key_for(uuid7()), archive.key_for(uuid7()), *strange):
+        store.put(one, io.BytesIO(b"x"))
+    check = Check(repair=True, now=datetime.now(UTC) + timedelta(hours=2))
+    assert check.run() is None
+    assert check.report.found == {NO_ROW: 1, NO_COPY: 1, STRANGE: 3}
+    assert check.report.keys == 5
+    assert sorted(store.iterate()) == strange
+    for one in strange:
+        store.delete(one)
 
 
 def test_a_bucket_that_is_not_there_is_our_fault_not_a_missing_body(s3_options, settings, key):

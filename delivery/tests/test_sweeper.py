@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from delivery import claims, sweeper, tasks
+from delivery import claims, queue, sweeper, tasks
 from delivery.models import Message, MessageStatus
 from delivery.tests.factories import MessageFactory
 from delivery.tests.mail import accepted
@@ -47,6 +47,35 @@ def test_what_was_rung_for_a_moment_ago_is_not_rung_for_again(acme_account, brok
     assert sweeper.ring_due() == 0
     Message.objects.update(rung_at=timezone.now() - timedelta(minutes=2))
     assert sweeper.ring_due() == 1
+
+
+def test_a_worker_that_is_there_at_once_finds_the_row_written(acme_account, broker, monkeypatch):
+    """It would pass over a row that is being written, and the message would wait for a minute."""
+    due(acme_account, "retrying")
+    ring, found = queue.ring, []
+
+    def looked_at_while_ringing(ids, name):
+        found.extend(Message.objects.filter(pk__in=ids).values_list("rung_at", flat=True))
+        ring(ids, name)
+
+    monkeypatch.setattr(queue, "ring", looked_at_while_ringing)
+    sweeper.ring_due()
+    assert None not in found
+    assert len(found) == 1
+
+
+def test_what_the_broker_did_not_take_is_rung_for_by_the_next_sweep(acme_account, broker, monkeypatch):
+    message = due(acme_account, "retrying")
+    with monkeypatch.context() as away:
+        away.setattr(queue, "_send", _refuse)
+        assert sweeper.ring_due() == 0
+    message.refresh_from_db()
+    assert message.rung_at is None
+    assert sweeper.ring_due() == 1
+
+
+def _refuse(*_):
+    raise queue.RingFailed("away")
 
 
 def test_many_due_messages_are_rung_for_in_lists(acme_account, broker, settings, monkeypatch):

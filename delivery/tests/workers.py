@@ -17,6 +17,8 @@ ROOT = Path(settings.BASE_DIR)
 class Worker:
     """A Celery worker in a process group of its own, on the database, broker and store of the test."""
 
+    command: tuple[str, ...] = ("-m", "celery", "-A", "smtpproxy", "worker", "-c", "2")
+
     def __init__(self, log: Path, **environment: str) -> None:
         self._log = log
         self._environment = {
@@ -29,10 +31,9 @@ class Worker:
         self.start()
 
     def start(self) -> None:
-        queues = "outbound.deliver,outbound.retry,maintenance"
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "smtpproxy", "worker", "-Q", queues, "-c", "2"],
+                [sys.executable, *self.command],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,
@@ -52,6 +53,12 @@ class Worker:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+
+class Scheduler(Worker):
+    """The process that sweeps."""
+
+    command = ("-m", "celery", "-A", "smtpproxy", "beat", "--pidfile=")
 
 
 def database_url() -> str:

@@ -37,6 +37,12 @@ def hold(lease: str, keys: Sequence[str]) -> None:
         _held[lease] = (tuple(keys), time.monotonic())
 
 
+def forget() -> None:
+    """Renew no lease any more; for tests and for starting afresh."""
+    with _lock:
+        _held.clear()
+
+
 def release(row: str, lease: str, keys: Sequence[str], took: float | None) -> None:
     """What the call occupied is free; `took` is in seconds, None when no call was made. Never raises: a lease that
     could not be given back ends by itself."""

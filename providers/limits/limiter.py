@@ -53,6 +53,7 @@ def forget() -> None:
     global _away_until  # noqa: PLW0603
     _known.clear()
     quotas.forget()
+    leases.forget()
     _away_until = 0.0
 
 

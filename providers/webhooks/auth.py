@@ -26,6 +26,17 @@ def equal(given: str, expected: str) -> bool:
     return hmac.compare_digest(left, right)
 
 
+def check(given: str, expected: str, reason: str = "The signature is wrong.") -> None:
+    """Raise WebhookRefused (403) unless both are the same."""
+    if not equal(given, expected):
+        raise refused(reason)
+
+
+def check_body(request: WebhookRequest, name: str, key: str) -> None:
+    """The header `name` holds the HMAC-SHA-256 of the body in hexadecimal; raises WebhookRefused (403)."""
+    check(header(request, name), digest(key, request.body).hex())
+
+
 def digest(key: str | bytes, message: bytes, kind: Digest = "sha256") -> bytes:
     return hmac.new(key.encode() if isinstance(key, str) else key, message, kind).digest()
 

@@ -16,9 +16,7 @@ class MailerSendReceiver(Receiver):
     fields = fields.MAILERSEND
 
     def verify(self, request: WebhookRequest) -> None:
-        expected = auth.digest(self.config["webhook_signing_key"], request.body).hex()
-        if not auth.equal(auth.header(request, "Signature"), expected):
-            raise auth.refused("The signature is wrong.")
+        auth.check_body(request, "Signature", self.config["webhook_signing_key"])
 
     def parse(self, request: WebhookRequest) -> list[ProviderEvent]:
         def read(item: Any) -> Iterator[ProviderEvent]:

@@ -36,8 +36,7 @@ class MailgunReceiver(Receiver):
         except MALFORMED:
             raise auth.refused("The signature is missing.") from None
         key = self.config["webhook_signing_key"]
-        if not auth.equal(signature, auth.digest(key, f"{timestamp}{token}".encode("utf-8", "replace")).hex()):
-            raise auth.refused("The signature is wrong.")
+        auth.check(signature, auth.digest(key, f"{timestamp}{token}".encode("utf-8", "replace")).hex())
         auth.check_recent(auth.moment(timestamp), request.received_at, PAST)
         _use_proof(timestamp + token, request.body)
 

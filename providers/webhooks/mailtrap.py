@@ -16,9 +16,7 @@ class MailtrapReceiver(Receiver):
     fields = fields.MAILTRAP
 
     def verify(self, request: WebhookRequest) -> None:
-        expected = auth.digest(self.config["webhook_signing_key"], request.body).hex()
-        if not auth.equal(auth.header(request, "Mailtrap-Signature"), expected):
-            raise auth.refused("The signature is wrong.")
+        auth.check_body(request, "Mailtrap-Signature", self.config["webhook_signing_key"])
 
     def parse(self, request: WebhookRequest) -> list[ProviderEvent]:
         def read(item: Any) -> Iterator[ProviderEvent]:

@@ -27,8 +27,8 @@ class MandrillReceiver(Receiver):
         signature = auth.header(request, "X-Mandrill-Signature")
         signed = request.url + "".join(name + value for name, value in sorted(_form(request).items()))
         expected = auth.digest(self.config["webhook_signing_key"], signed.encode("utf-8", "replace"), "sha1")
-        if not auth.equal(signature, base64.b64encode(expected).decode()):
-            raise auth.refused("The signature is wrong, or the webhook was called by another address than ours.")
+        reason = "The signature is wrong, or the webhook was called by another address than ours."
+        auth.check(signature, base64.b64encode(expected).decode(), reason)
 
     def parse(self, request: WebhookRequest) -> list[ProviderEvent]:
         def read(item: Any) -> Iterator[ProviderEvent]:

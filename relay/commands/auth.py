@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64decode
 from dataclasses import dataclass, field
 
+from accounts import changes
 from accounts.credentials import AuthenticationFailed
 from relay import replies
 from relay.conversation import Conversation
@@ -114,6 +115,7 @@ async def _sign_in(talk: Conversation, given: Credentials) -> None:
         return
     await talk.flush()
     talk.deadline.suspend()
+    now, mark = talk.loop.time(), changes.mark()
     try:
         if given.authzid not in ("", given.username):
             raise AuthenticationFailed("acts_for_another")
@@ -131,6 +133,7 @@ async def _sign_in(talk: Conversation, given: Credentials) -> None:
     else:
         failures.succeeded(given.username, client_ip)
         talk.session.identity = identity
+        talk.session.identified(now, mark)
         talk.session.authenticated = True
         talk.log = talk.log.bind(account_id=str(identity.account_id), tenant_id=str(identity.tenant_id))
         talk.log.info("login accepted", username=identity.username)

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from accounts.ids import uuid7
 from delivery import mime
 from delivery.exceptions import Rejected
+from delivery.spool import Spool
 from delivery.submission import Accepted, Submission
-from relay import replies
+from relay import metrics, replies
 from relay.conversation import Conversation
 from relay.decoder import DataDecoder, Fault
-from relay.spool import Spool
 
 GRACE = 0.1  # the part of DATA_TIMEOUT a message may take before its rate counts
 DISCARDED_AT_MOST = 2  # times the size limit; a client that does not stop then is cut off
@@ -75,6 +75,8 @@ class Reception:
         if reply is None:
             return await self._accept()
         talk.log.info("message refused", reason=reply.decode(), size=self._decoder.size)
+        fault = self._decoder.fault
+        metrics.refused("loop" if fault is None else fault.value)
         talk.session.errors += reply.startswith(b"5")
         return reply
 
@@ -113,6 +115,7 @@ class Reception:
                     break
                 if decoder.received > most:
                     talk.log.warning("message refused", reason="does_not_end", size=decoder.received)
+                    metrics.refused(Fault.TOO_BIG.value)
                     talk.hang_up(replies.MESSAGE_TOO_BIG)
                     raise EOFError
             await talk.flush()
@@ -186,7 +189,9 @@ class Reception:
         if isinstance(answer, Accepted):
             talk.session.errors = 0
             talk.log.info("message accepted", **facts)
+            metrics.ENQUEUED.inc()
             return replies.queued(answer.message_id)
         talk.session.errors += isinstance(answer, Rejected)
         talk.log.info("message not accepted", reason=answer.code, **facts)
+        metrics.refused(answer.code)
         return replies.refused(answer)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from accounts.credentials import Identity
-from relay import addresses, parameters, replies
+from accounts import changes
+from accounts.credentials import AuthenticationFailed, Identity
+from delivery import mailbox
+from relay import addresses, metrics, parameters, replies
 from relay.conversation import Conversation
-from relay.session import NETWORK_IDENTITY_KEPT
+from relay.decoder import Fault
 from relay.threads import Unavailable
 
 # A space after the colon is against the grammar and common.
@@ -37,9 +39,11 @@ async def mail(talk: Conversation, argument: str) -> None:
         return
     if options.size is not None and options.size > talk.site.config.max_message_size:
         talk.log.info("message refused", reason="announced_size", size=options.size)
+        metrics.refused(Fault.TOO_BIG.value)
         talk.refuse(replies.MESSAGE_TOO_BIG)
     elif not talk.site.handler.sender_allowed(identity, sender):
         talk.log.info("message refused", reason="sender_not_allowed", mail_from=sender)
+        metrics.refused("sender_not_allowed")
         talk.refuse(replies.SENDER_NOT_ALLOWED)
     elif options.size is not None and (too_large := await _too_large(talk, identity, options.size)):
         talk.refuse(too_large)
@@ -57,6 +61,7 @@ async def _too_large(talk: Conversation, identity: Identity, size: int) -> bytes
     if refusal is None:
         return b""
     talk.log.info("message refused", reason=refusal.code, size=size)
+    metrics.refused(refusal.code)
     return replies.refused(refusal)
 
 
@@ -97,8 +102,8 @@ def _mail_argument(argument: str) -> tuple[str, parameters.MailParameters]:
         path = addresses.split_path(match[1])
         options = parameters.for_mail(path.parameters)
         if path.address:
-            addresses.check_mailbox(path.address)
-    except addresses.MalformedAddress as error:
+            mailbox.check_mailbox(path.address)
+    except mailbox.MalformedAddress as error:
         raise _Refused(replies.BAD_SENDER_SYNTAX) from error
     except parameters.BadParameter as error:
         raise _Refused(replies.BAD_PARAMETER) from error
@@ -120,8 +125,8 @@ def _rcpt_argument(argument: str, *, smtputf8: bool) -> str:
             raise _Refused(replies.UNKNOWN_PARAMETER)
         if path.address.lower() == "postmaster":
             raise _Refused(replies.UNQUALIFIED_POSTMASTER)
-        addresses.check_mailbox(path.address)
-    except addresses.MalformedAddress as error:
+        mailbox.check_mailbox(path.address)
+    except mailbox.MalformedAddress as error:
         raise _Refused(replies.BAD_RECIPIENT_SYNTAX) from error
     except parameters.BadParameter as error:
         raise _Refused(replies.BAD_PARAMETER) from error
@@ -133,20 +138,31 @@ def _rcpt_argument(argument: str, *, smtputf8: bool) -> str:
 async def _identity(talk: Conversation) -> Identity | None:
     """Who sends: by AUTH, or by the client's address alone (SMTP-13). None when that was answered already."""
     session = talk.session
-    if session.identity is not None:
-        return session.identity
-    if talk.loop.time() < session.network_identity_until:
-        return session.network_identity
+    if not session.must_ask(talk.loop.time()):
+        return session.identity or session.network_identity
     talk.deadline.suspend()
+    now, mark = talk.loop.time(), changes.mark()
     try:
-        session.network_identity = await talk.site.handler.identify(session.client_ip)
+        if session.identity is not None:
+            session.identity = await talk.site.handler.authenticated_still(session.identity, session.client_ip)
+        else:
+            session.network_identity = await talk.site.handler.identify(session.client_ip)
+    except AuthenticationFailed as failure:
+        talk.log.warning("login ended", reason=failure.code)
+        talk.hang_up(replies.LOGIN_ENDED)
+        return None
     except Unavailable as problem:
         talk.log.error("client not identified", reason=str(problem))
         talk.reply(replies.TRY_LATER)
         return None
-    if session.network_identity is None:
+    except Exception:
+        talk.log.exception("client not identified", reason="internal")
+        talk.reply(replies.TRY_LATER)
+        return None
+    identity = session.identity or session.network_identity
+    if identity is None:
         encrypted = talk.site.tls is None or session.tls_description
         talk.refuse(replies.AUTHENTICATION_REQUIRED if encrypted else replies.STARTTLS_REQUIRED)
         return None
-    session.network_identity_until = talk.loop.time() + NETWORK_IDENTITY_KEPT
-    return session.network_identity
+    session.identified(now, mark)
+    return identity

@@ -55,6 +55,10 @@ class Recorder:
                 return identity
         raise AuthenticationFailed("wrong_password")
 
+    def verify_again(self, identity, client_ip):
+        self.questions.append((identity.username, client_ip))
+        return identity
+
     def identify(self, client_ip):
         return self.known_networks.get(client_ip)
 
@@ -62,6 +66,7 @@ class Recorder:
         return Domain(
             accept=self.accept,
             verify=self.verify,
+            verify_again=self.verify_again,
             identify_by_network=self.identify,
             sender_allowed=sender_allowed,
         )

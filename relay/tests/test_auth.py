@@ -1,10 +1,12 @@
 """AUTH PLAIN and LOGIN (SMTP-3, SMTP-4)."""
 
+import dataclasses
 import time
 from base64 import b64encode
 
 import pytest
 
+from accounts.credentials import AuthenticationFailed
 from relay.tests.listening import ACME, PASSWORD, Client
 
 
@@ -197,3 +199,39 @@ def test_a_client_of_a_network_may_sign_in_as_another_account(listener, recorder
         client.sign_in(username="bounces@acme")
         assert client.message(b"\r\n", sender="").startswith("250")
     assert recorder.messages[0].account_id != ACME.account_id
+
+
+class Ended:
+    """Lets anybody in once, and says what it is told to when asked again."""
+
+    def __init__(self, recorder, answer):
+        self.recorder, self.answer = recorder, answer
+
+    def domain(self):
+        return dataclasses.replace(self.recorder.domain(), verify_again=self.verify_again)
+
+    def verify_again(self, identity, client_ip):
+        raise self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply", "goes_on"),
+    [
+        (AuthenticationFailed("account_suspended"), "421 4.7.0", False),
+        (RuntimeError("the database is away"), "451 4.3.0", True),
+    ],
+)
+def test_a_login_is_asked_about_again_after_a_while(listen, recorder, monkeypatch, answer, reply, goes_on):
+    from relay import session
+
+    running = listen(domain=Ended(recorder, answer).domain())
+    with running.client() as client:
+        client.sign_in()
+        assert client.message(b"\r\n").startswith("250")
+        monkeypatch.setattr(session, "IDENTITY_KEPT_UNHEARD", 0.0)
+        assert client.command("MAIL FROM:<app@acme.example>").startswith(reply)
+        if goes_on:
+            monkeypatch.setattr(session, "IDENTITY_KEPT_UNHEARD", 60.0)
+            assert client.command("MAIL FROM:<app@acme.example>").startswith("250")
+        else:
+            assert client.at_end()

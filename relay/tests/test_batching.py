@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 import pytest
 
 from delivery.exceptions import Deferred, Rejected
+from delivery.spool import Spool
 from delivery.submission import Accepted, Submission
 from relay import batching
 from relay.batching import Batcher
-from relay.spool import Spool
 from relay.tests.listening import ACME
 
 
@@ -79,26 +79,56 @@ def test_a_message_alone_is_accepted_at_once_and_its_body_released():
     assert released == [1]
 
 
-def test_what_ends_while_others_are_written_is_written_together():
+def test_what_ends_while_another_is_written_is_written_together(monkeypatch):
+    monkeypatch.setattr(batching, "TOGETHER", 60)
     door = Door()
 
     async def scenario(send, batcher):
-        tasks = []
-        for number in range(2):
-            tasks.append(send(number))
-            await settled(lambda n=number: len(door.calls) == n + 1)
-        tasks += [send(number) for number in range(2, 40)]
+        tasks = [send(0)]
+        await settled(lambda: door.calls)
+        tasks += [send(number) for number in range(1, 40)]
         await asyncio.sleep(0.05)
-        assert len(door.calls) == 2
+        assert len(door.calls) == 1
         door.open.set()
         return await asyncio.gather(*tasks)
 
     answers, released = run(scenario, door.accept)
-    assert door.calls[:2] == [[0], [1]]
-    assert sorted(number for call in door.calls[2:] for number in call) == list(range(2, 40))
-    assert len(door.calls) <= 4
+    assert door.calls == [[0], list(range(1, 40))]
     assert [answer.message_id.int for answer in answers] == list(range(40))
     assert sorted(released) == list(range(40))
+
+
+def test_a_call_that_takes_long_does_not_hold_up_what_comes_after_it():
+    door = Door()
+
+    async def scenario(send, batcher):
+        tasks = [send(0)]
+        await settled(lambda: door.calls)
+        tasks.append(send(1))
+        await settled(lambda: len(door.calls) == 2)
+        door.open.set()
+        return await asyncio.gather(*tasks)
+
+    run(scenario, door.accept)
+    assert door.calls == [[0], [1]]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_MESSAGES", 3), ("MAX_OCTETS", 35)])
+def test_more_than_one_call_can_hold_is_written_by_two_at_once(monkeypatch, limit, value):
+    monkeypatch.setattr(batching, "TOGETHER", 60)
+    monkeypatch.setattr(batching, limit, value)
+    door = Door()
+
+    async def scenario(send, batcher):
+        tasks = [send(0)]
+        await settled(lambda: door.calls)
+        tasks += [send(number) for number in range(1, 5)]
+        await settled(lambda: len(door.calls) == 2)
+        door.open.set()
+        return await asyncio.gather(*tasks)
+
+    run(scenario, door.accept)
+    assert door.calls == [[0], [1, 2, 3], [4]]
 
 
 def test_batches_are_bounded_in_messages_and_octets(monkeypatch):

@@ -11,6 +11,7 @@ from django.db import connection, connections, transaction
 from accounts.tests.factories import PASSWORD, AccountFactory
 from delivery import store
 from delivery.models import Event, Message
+from relay import batching
 from relay.handler import Domain
 from relay.tests.listening import Client, Running, client_context, without_trace
 
@@ -85,9 +86,19 @@ def test_a_suspended_account_cannot_send_on_a_connection_it_has_open(acme_accoun
     with signed_in(running) as client:
         acme_account.status = "suspended"
         acme_account.save()
-        assert client.message(LETTER.removesuffix(b".\r\n")).startswith("550 5.7.1")
+        assert client.command("MAIL FROM:<app@acme.example>").startswith("421 4.7.0")
+        assert client.at_end()
     with pytest.raises(AssertionError):
         signed_in(running)
+
+
+def test_an_account_suspended_within_a_transaction_cannot_end_it(acme_account, start):
+    with signed_in(start()) as client:
+        client.envelope()
+        acme_account.status = "suspended"
+        acme_account.save()
+        client.send(LETTER)
+        assert client.reply().startswith("550 5.7.1")
 
 
 def test_a_printer_is_known_by_its_network(acme, start):
@@ -119,7 +130,7 @@ def test_a_database_that_does_not_answer_gives_451_at_once_and_recovers(acme_acc
     assert locked.wait(10)
     for client in clients:
         client.send(LETTER.removesuffix(b".\r\n") + b".\r\n")
-        time.sleep(0.05)
+        time.sleep(2 * batching.TOGETHER)  # so that each of the first two has a writer of its own
     deferred = [client.reply() for client in clients[2:]]
     assert {reply[:9] for reply in deferred} == {"451 4.3.0"}
     began = time.monotonic()

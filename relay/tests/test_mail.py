@@ -126,9 +126,9 @@ def test_after_helo_mail_is_taken_as_smtp(client, recorder):
 
 
 def test_a_network_that_loses_its_account_is_asked_about_again(listener, recorder, monkeypatch):
-    from relay.commands import envelope
+    from relay import session
 
-    monkeypatch.setattr(envelope, "NETWORK_IDENTITY_KEPT", 0.0)
+    monkeypatch.setattr(session, "IDENTITY_KEPT_UNHEARD", 0.0)
     with listener.client() as client:
         client.command("EHLO x")
         assert client.message(b"\r\n").startswith("250")

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from delivery.spool import Spool
 from delivery.submission import Accepted
-from relay.spool import Spool
 from relay.tests.listening import ACME
 
 HEADER = b"Received: x\r\nSubject: y\r\n\r\n"
@@ -100,7 +100,7 @@ def test_descriptors_are_given_back(tmp_path):
 def test_a_process_that_is_killed_leaves_no_file(tmp_path):
     script = (
         "import os, signal, sys\n"
-        "from relay.spool import Spool\n"
+        "from delivery.spool import Spool\n"
         f"spool = Spool(10, {str(tmp_path)!r})\n"
         "spool.write(b'secret' * 1000); spool.spill()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

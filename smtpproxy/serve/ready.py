@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from django.conf import settings
@@ -30,7 +30,7 @@ def note(role: str) -> None:
 
 
 class Readiness:
-    """True once listener, worker and web have all answered; whoever has is not asked again."""
+    """Which of listener, worker and web have not answered yet; whoever has is not asked again."""
 
     def __init__(self) -> None:
         self._folder = Path(settings.DATA_DIR) / "ready"
@@ -44,9 +44,9 @@ class Readiness:
         """What the processes need, so that they can say they are ready."""
         return {_FOLDER: str(self._folder)}
 
-    def __call__(self) -> bool:
+    def __call__(self) -> Collection[str]:
         self._waiting = {role for role in self._waiting if not self._ready(role)}
-        return not self._waiting
+        return self._waiting
 
     def _ready(self, role: str) -> bool:
         return _web_answers() if role == "web" else (self._folder / role).exists()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+from delivery import queues
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -29,10 +31,14 @@ def roles() -> list[Role]:
     python, manage = sys.executable, str(Path(settings.BASE_DIR) / "manage.py")
     celery = [python, "-m", "celery", "--app", "smtpproxy", "--quiet"]
     gunicorn = [python, "-m", "gunicorn", "--config", "python:smtpproxy.gunicorn_config", "smtpproxy.wsgi"]
-    worker_options = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    # Nobody else looks at what its worker left out.
+    every_queue = ["-Q", ",".join(queues.NAMES)]
+    worker_options = ["--without-gossip", "--without-mingle", "--without-heartbeat", *every_queue]
+    ingest = [Role("ingest", [python, manage, "runingest"], 30)] if settings.INGEST["QUEUES"] else []
     return [
         Role("web", gunicorn, 25),
         Role("beat", [*celery, "beat", "--pidfile="], 5),
         Role("worker", [*celery, "worker", *worker_options], settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT + 10),
+        *ingest,
         Role("listener", [python, manage, "runsmtp"], settings.SMTP["DRAIN_TIMEOUT"] + 5),
     ]

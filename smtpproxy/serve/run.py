@@ -13,6 +13,8 @@ from django.core.management import call_command
 from django.db import OperationalError, connections
 
 from providers.scrub import scrub_credentials
+from smtpproxy.brokers import looks
+from smtpproxy.brokers.exceptions import BrokerUnusable
 from smtpproxy.serve import broker, demo, greeting, lock, ports, ready
 from smtpproxy.serve import roles as roles_
 from smtpproxy.serve.child import Child
@@ -64,13 +66,17 @@ def _start_broker(supervisor: Supervisor) -> None:
     socket, data = Path(settings.EMBEDDED_SOCKET), Path(settings.DATA_DIR) / "broker"
     broker.prepare(socket, data)
     role = roles_.broker(broker.command(socket, data), broker.log_file(data))
+
+    def missing() -> list[str]:
+        return [] if broker.answers(socket) else [role.name]
+
     try:
-        supervisor.start([Child(role, os.environ)], lambda: broker.answers(socket))
+        supervisor.start([Child(role, os.environ)], missing)
     except CannotServe:
         if not broker.set_aside(data):
             raise
         log.warning("broker started anew; what it could not read is set aside", folder=str(data))
-        supervisor.start([Child(role, os.environ)], lambda: broker.answers(socket))
+        supervisor.start([Child(role, os.environ)], missing)
 
 
 def _check_broker() -> None:
@@ -78,3 +84,8 @@ def _check_broker() -> None:
         redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5, socket_timeout=5).ping()
     except (redis.RedisError, ValueError) as error:
         raise CannotServe(f"The server at REDIS_URL does not answer: {type(error).__name__}.") from None
+    try:
+        looks.look()
+    except Exception as error:  # noqa: BLE001 -- each broker's library has errors of its own
+        text = str(error) if isinstance(error, BrokerUnusable) else f"it does not answer: {type(error).__name__}."
+        raise CannotServe(f"The broker (QUEUE_TYPE={settings.QUEUE_TYPE}) cannot be used: {text}") from None

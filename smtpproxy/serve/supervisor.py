@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 
 import structlog
@@ -15,7 +15,8 @@ from smtpproxy.serve.exceptions import CannotServe
 log = structlog.get_logger(__name__)
 
 TICK = 0.1  # seconds
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0  # a small machine that is busy with something else needs more than one minute
+START_TOLD = 15.0
 
 
 class Supervisor:
@@ -36,19 +37,28 @@ class Supervisor:
     def stopping(self) -> bool:
         return self._signals > 0
 
-    def start(self, children: Sequence[Child], ready: Callable[[], bool]) -> None:
-        """Start them and wait until `ready` says so, or somebody wants us to stop. Raises CannotServe when one dies."""
+    def start(self, children: Sequence[Child], missing: Callable[[], Collection[str]]) -> None:
+        """Start them and wait until nothing is `missing`, or somebody wants us to stop.
+
+        Raises CannotServe when one dies, or something is still missing after START_TIMEOUT seconds.
+        """
         for child in children:
             child.start()
             self._running.append(child)
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self.stopping and not ready():
+        began = told = time.monotonic()
+        while not self.stopping and (names := sorted(missing())):
             for child in children:
                 if not child.alive:
                     self._running.remove(child)
                     raise CannotServe(f"The {child.role.name} ended while starting; why is {child.role.complains}.")
-            if time.monotonic() > deadline:
-                raise CannotServe(f"Not ready after {START_TIMEOUT:.0f} s; what is missing is in the lines above.")
+            now = time.monotonic()
+            if now - began > START_TIMEOUT:
+                raise CannotServe(
+                    f"Not ready after {START_TIMEOUT:.0f} s: {', '.join(names)}; the lines above may say why."
+                )
+            if now - told > START_TOLD:
+                told = now
+                log.info("still starting", waiting_for=names, seconds=round(now - began))
             time.sleep(TICK)
 
     def watch(self) -> None:

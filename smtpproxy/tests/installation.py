@@ -57,7 +57,7 @@ class Installation:
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
-        services.wait_until(lambda: "It arrives in" in self.printed or self.exit_code is not None, "the start", 60)
+        services.wait_until(lambda: "It arrives in" in self.printed or self.exit_code is not None, "the start", 150)
         assert self.exit_code is None, self.printed
 
     @property

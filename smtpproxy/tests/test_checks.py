@@ -52,8 +52,24 @@ def test_keys_that_cannot_encrypt_are_an_error(settings, keys):
 
 
 def test_a_key_is_never_shown(settings):
-    settings.CREDENTIAL_KEYS = ["hunter2"]
-    assert "hunter2" not in "".join(str(found) for found in checks.credential_keys())
+    settings.CREDENTIAL_KEYS = settings.STORAGE_KEYS = ["hunter2"]
+    found = [*checks.credential_keys(), *checks.storage_keys()]
+    assert len(found) == 2
+    assert "hunter2" not in "".join(str(each) for each in found)
+
+
+@pytest.mark.parametrize("keys", [["short"], [Fernet.generate_key().decode(), "ü" * 44]])
+def test_keys_that_cannot_encrypt_bodies_are_an_error(settings, keys):
+    settings.STORAGE_KEYS = keys
+    assert _ids(checks.storage_keys) == ["smtpproxy.E020"]
+
+
+def test_bodies_in_clear_are_a_warning_before_going_live_only(settings):
+    settings.STORAGE_KEYS = []
+    assert "smtpproxy.W021" not in {found.id for found in run_checks()}
+    assert "smtpproxy.W021" in {found.id for found in run_checks(include_deployment_checks=True)}
+    settings.STORAGE_KEYS = [Fernet.generate_key().decode()]
+    assert "smtpproxy.W021" not in {found.id for found in run_checks(include_deployment_checks=True)}
 
 
 @pytest.mark.parametrize(
@@ -166,3 +182,49 @@ def test_with_tls_any_address_will_do(smtp):
 def test_a_listener_without_address_or_port_is_an_error(smtp, values):
     smtp(**values)
     assert _ids(checks.nothing_to_listen_on) == ["smtpproxy.E010"]
+
+
+@pytest.mark.parametrize("name", ["", "mail events", "amq.topic", "x" * 128])
+def test_a_name_no_exchange_can_have_is_an_error(settings, name):
+    settings.EVENTS_URL, settings.EVENTS_EXCHANGE = "amqp://rabbit/", name
+    assert _ids(checks.events) == ["smtpproxy.E030"]
+    settings.EVENTS_URL = ""
+    assert _ids(checks.events) == []
+
+
+def test_an_address_of_the_exchange_that_is_none_is_an_error_and_not_shown(settings):
+    settings.EVENTS_URL = "amqp://guest:hunter2@rabbit:port/"
+    found = list(checks.events())
+    assert [each.id for each in found] == ["smtpproxy.E031"]
+    assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize("address", ["mailer-daemon", "Mail <a@b.example>", "a@b.example, c@d.example", "@b.example"])
+def test_what_notices_are_from_is_one_address(settings, address):
+    settings.NOTICE_FROM = address
+    assert _ids(checks.notice_sender) == ["smtpproxy.E021"]
+    settings.NOTICE_FROM = "mailer-daemon@mail.example.com"
+    assert _ids(checks.notice_sender) == []
+
+
+@pytest.mark.parametrize("name", ["REPLY_QUEUE", "DEAD_LETTER_QUEUE", "S3_BUCKET"])
+def test_a_setting_of_a_door_that_reads_no_queue_is_an_error(settings, name):
+    settings.INGEST = {**settings.INGEST, name: "x"}
+    assert _ids(checks.ingest) == ["smtpproxy.E014"]
+    settings.INGEST["QUEUES"] = {"orders": "crm@acme"}
+    assert _ids(checks.ingest) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"REPLY_QUEUE": "a"},
+        {"DEAD_LETTER_QUEUE": "a"},
+        {"REPLY_QUEUE": "a.dead"},
+        {"QUEUES": {"a": "crm@acme", "a.dead": "crm@acme"}},
+        {"REPLY_QUEUE": "c", "DEAD_LETTER_QUEUE": "c"},
+    ],
+)
+def test_a_queue_that_is_read_from_and_written_to_is_an_error(settings, values):
+    settings.INGEST = {**settings.INGEST, "QUEUES": {"a": "crm@acme"}, **values}
+    assert _ids(checks.ingest) == ["smtpproxy.E015"]

@@ -15,9 +15,14 @@ from smtpproxy import settings
 PROJECT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
-OURS = {"migrate", "smtp", "worker", "beat", "web"}
+OURS = {"migrate", "smtp", "ingest", "worker", "beat", "web"}
 DOCKERFILE = (PROJECT / "Dockerfile").read_text()
-PROBE_PORTS = {"smtp": "SMTP_HEALTH_PORT", "worker": "WORKER_HEALTH_PORT", "web": "WEB_PORT"}
+PROBE_PORTS = {
+    "smtp": "SMTP_HEALTH_PORT",
+    "ingest": "INGEST_HEALTH_PORT",
+    "worker": "WORKER_HEALTH_PORT",
+    "web": "WEB_PORT",
+}
 
 
 def _instructions(name):
@@ -26,7 +31,8 @@ def _instructions(name):
 
 
 def test_every_role_runs_beside_database_and_broker():
-    assert set(SERVICES) == OURS | {"postgres", "redis"}
+    assert set(SERVICES) == OURS | {"postgres", "redis", "rabbitmq"}
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["rabbitmq", "ingest"]
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
@@ -43,6 +49,7 @@ def test_migrations_come_first(name):
     assert SERVICES[name]["depends_on"] == {
         "postgres": {"condition": "service_healthy"},
         "redis": {"condition": "service_healthy"},
+        "rabbitmq": {"condition": "service_healthy", "required": False},
         "migrate": {"condition": "service_completed_successfully"},
     }
     assert SERVICES[name]["restart"] == "unless-stopped"
@@ -75,9 +82,27 @@ def test_the_values_given_are_valid(name, tmp_path):
     assert run.stdout.split() == ["postgres", "redis://redis:6379/0", str(tmp_path)]
 
 
-def _filled_in(value):
-    """As compose fills it in from a `.env` that names only what is required."""
-    required = {"SECRET_KEY": "k", "CREDENTIAL_KEYS": "k", "POSTGRES_PASSWORD": "p"}
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_the_profile_rabbitmq_is_used_when_the_settings_say_so(name, tmp_path):
+    """QUE-1."""
+    given = {"QUEUE_TYPE": "rabbitmq", "RABBITMQ_PASSWORD": "p"}
+    values = {key: _filled_in(str(value), given) for key, value in SERVICES[name]["environment"].items()}
+    code = "from smtpproxy import settings as s; print(s.CELERY_BROKER_URL, s.SHARED_STATE_URL)"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=PROJECT,
+        env={**values, "DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.split() == ["amqp://smtpproxy:p@rabbitmq:5672/", "redis://redis:6379/0"]
+    assert SERVICES["rabbitmq"]["environment"]["RABBITMQ_DEFAULT_USER"] == "smtpproxy"
+
+
+def _filled_in(value, given=()):
+    """As compose fills it in from a `.env` that names only what is required, and what is `given`."""
+    required = {"SECRET_KEY": "k", "CREDENTIAL_KEYS": "k", "POSTGRES_PASSWORD": "p", **dict(given)}
 
     def fill(match):
         name, _, otherwise = re.fullmatch(r"(\w+)(:\?|:-)(.*)", match[1]).groups()
@@ -94,7 +119,7 @@ def test_what_is_secret_has_no_default():
         "CREDENTIAL_KEYS",
         "POSTGRES_PASSWORD",
     }
-    assert set(asked) - {"SECRET_KEY", "CREDENTIAL_KEYS"} == set(settings.COMPOSE_ONLY)
+    assert set(asked) - {"SECRET_KEY", "CREDENTIAL_KEYS", "QUEUE_TYPE"} == set(settings.COMPOSE_ONLY)
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))

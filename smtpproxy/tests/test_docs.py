@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings as django_settings
 
+from delivery import filters
+from delivery.message_admin import FITS
 from providers import registry
 from smtpproxy import settings
 
@@ -27,7 +29,7 @@ def _written(value):
     """A default as people write it."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list):
+    if isinstance(value, list | dict):
         return ",".join(str(item) for item in value)
     data = str(django_settings.DATA_DIR)
     return "var" if str(value) == data else str(value).replace(data, "DATA_DIR")
@@ -99,7 +101,7 @@ def test_the_management_commands_named_exist():
     texts = [
         path.read_text() for path in [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *PROJECT.glob("docs/*.md")]
     ]
-    named = {name for text in texts for name in re.findall(r"manage\.py ([a-z]+)", text)}
+    named = {name for text in texts for name in re.findall(r"manage\.py ([a-z_]+)", text)}
     assert "serve" in named
     assert named <= set(get_commands())
 
@@ -137,10 +139,28 @@ def test_the_readme_names_every_service_we_speak_to():
 def test_the_commands_of_each_process_can_be_run_as_they_are_printed():
     """From a checkout with its environment in `.venv`."""
     rows = re.findall(r"^\| \w+ \| `([^`]+)` \| (?:any|exactly)", (PROJECT / "docs/operations.md").read_text(), re.M)
-    assert len(rows) == 4
+    assert len(rows) == 5
     assert all(row.startswith(".venv/bin/") for row in rows)
     programs = {row.split()[0].rpartition("/")[2] for row in rows}
     assert programs == {"python", "celery", "gunicorn"}
+
+
+def _cells(page, heading):
+    """The first two cells of each row of the table below a heading."""
+    text = (PROJECT / page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `?(\w+)`? \| ([^|]+) \|", text, re.MULTILINE)[1:])
+
+
+def test_the_statuses_each_action_takes_are_those_that_are_told():
+    """DEL-9."""
+    told = _cells("docs/operating-messages.md", "What each action does")
+    found = {name: set(action.statuses) for name, action in FITS.items()}
+    assert {name: set(re.findall(r"`(\w+)`", statuses)) for name, statuses in told.items()} == found
+
+
+def test_every_filter_is_told_and_no_other():
+    """DEL-9."""
+    assert set(_cells("docs/operating-messages.md", "All that a filter finds")) == set(filters.KEYS)
 
 
 def test_the_settings_that_put_mail_off_are_among_what_to_watch():

@@ -7,13 +7,16 @@ import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
 
+import kombu
 import pytest
 import redis
 import trustme
+from celery import current_app
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
 from smtpproxy import health, probes, sweeps
+from smtpproxy.brokers import configuration
 from smtpproxy.tests import services
 
 
@@ -97,6 +100,19 @@ def test_a_lost_broker_is_named_and_nothing_else_is_told(client, settings, nowhe
     assert response.json()["checks"]["database"] == "ok"
     assert "hunter2" not in response.text
     assert str(nowhere) not in response.text
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("type_", ["rabbitmq", "sqs"])
+def test_a_broker_that_is_not_the_redis_server_is_asked_as_well(client, settings, monkeypatch, nowhere, type_):
+    """QUE-1: the server of the shared state, which answers, is not enough."""
+    settings.QUEUE_TYPE, settings.SQS_QUEUE_URL = type_, f"http://127.0.0.1:{nowhere}/1/mail"
+    settings.BROKER = configuration.sqs(settings.SQS_QUEUE_URL, "eu-central-1", 1)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    away = kombu.Connection(f"amqp://127.0.0.1:{nowhere}//", connect_timeout=1)
+    monkeypatch.setattr(current_app, "connection_for_write", lambda: away)
+    assert client.get("/readyz").json()["checks"]["broker"] == "failed"
 
 
 @pytest.mark.django_db(transaction=True)

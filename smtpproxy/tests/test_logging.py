@@ -154,4 +154,35 @@ def test_log_level_is_a_setting(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert [json.loads(line)["event"] for line in run.stdout.splitlines()] == ["loud"]
+    assert [json.loads(line)["event"] for line in run.stderr.splitlines()] == ["loud"]
+    assert run.stdout == ""  # what a command answers stands there alone
+
+
+@pytest.mark.parametrize(
+    ("argv", "answers"),
+    [
+        (["manage.py", "messages", "list", "--json"], True),
+        (["/srv/smtpproxy/manage.py", "queues"], True),
+        (["manage.py", "runsmtp"], False),
+        (["manage.py", "runingest"], False),
+        (["manage.py", "serve"], False),
+        (["manage.py"], False),
+        (["celery", "worker"], False),
+    ],
+)
+def test_only_commands_that_answer_log_beside_their_output(argv, answers):
+    assert our_logging.command_answers(argv) is answers
+
+
+def test_who_stops_reading_what_a_command_answers_gets_no_traceback(tmp_path):
+    done = subprocess.run(
+        f"{sys.executable} manage.py help --commands | true",
+        shell=True,
+        check=True,
+        cwd=PROJECT,
+        env={**os.environ, "DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr

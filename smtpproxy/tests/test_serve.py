@@ -146,6 +146,13 @@ def test_the_log_is_json_and_holds_no_secret(running):
     assert not [line for line in log if made["password"] in line or made["operator_password"] in line]
 
 
+def test_every_process_that_remembers_anything_hears_of_changes(running):
+    processes = {"listener": 1, "worker": 2, "scheduler": 1, "web": 1}
+    services.wait_until(
+        lambda: running.printed.count('"changes are heard"') >= sum(processes.values()), "all hear of changes"
+    )
+
+
 def test_a_second_run_on_the_same_data_says_so(running):
     run = running.manage("serve")
     assert run.returncode == 1

@@ -40,16 +40,30 @@ class Api:
         with self._turn(mailbox):
             return self._ask(method, f"users/{quote(mailbox, safe='@')}/{path}", body, content_type)
 
-    def _ask(self, method: str, url: str, body: bytes | None, content_type: str = JSON) -> Answer:
-        headers = {"Prefer": 'IdType="ImmutableId"', "Accept": JSON}
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        content_type: str = JSON,
+        *,
+        accept: str = JSON,
+        most: int = http.MAX_ANSWER,
+    ) -> Answer:
+        headers = {"Prefer": 'IdType="ImmutableId"', "Accept": accept}
         if body is not None:
             headers["Content-Type"] = content_type
         token = self._tokens.get()
-        answer = self.client.request(method, url, body, {**headers, "Authorization": f"Bearer {token}"})
+        answer = self.client.request(method, url, body, {**headers, "Authorization": f"Bearer {token}"}, most=most)
         if answer.status == 401:
             token = self._tokens.get(refused=token)
-            answer = self.client.request(method, url, body, {**headers, "Authorization": f"Bearer {token}"})
+            answer = self.client.request(method, url, body, {**headers, "Authorization": f"Bearer {token}"}, most=most)
         return answer
+
+    def whole(self, mailbox: str, path: str, most: int) -> Answer:
+        """What is there, as it is and up to `most` octets; for what sends nothing."""
+        with nothing_sent(), self._turn(mailbox):
+            return self._ask("GET", f"users/{quote(mailbox, safe='@')}/{path}", None, accept="*/*", most=most)
 
     def glance(self, mailbox: str) -> Answer:
         """Look at one message's id in a mailbox, or at one user's where none is named."""

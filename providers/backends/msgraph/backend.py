@@ -12,13 +12,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings
 
 from providers import destinations
 from providers.backends.msgraph import errors, mailboxes, mime
 from providers.backends.msgraph.api import AT_ONCE, JSON, MIME, Api, unreadable
-from providers.backends.msgraph.draft import Draft, take_away
+from providers.backends.msgraph.draft import Draft, not_found, take_away
 from providers.backends.msgraph.letters import ABILITIES, letter_of, marked, payload, precious
 from providers.backends.msgraph.settings import FIELDS, application
 from providers.backends.msgraph.token import Tokens, login_url, scope_of
@@ -60,6 +61,7 @@ class MsGraphBackend(Backend):
         super().__init__(config, timeout=timeout)
         self.mailboxes = mailboxes.Mailboxes(self.config["mailbox"] or "", self.config["mailboxes"] or "")
         self.idempotent = bool(self.config["exactly_once"])
+        self.keeps_sent = bool(self.config["save_to_sent_items"])
         # Of the raw message, in which files are base64 in lines of 76: 39 octets for every 28.5.
         self.max_size = round(self.config["max_message_mb"] * _MB * 1.37) + _MB
         base_url = _graph(_url("base_url", self.config["base_url"]))
@@ -200,6 +202,18 @@ class MsGraphBackend(Backend):
         return SendResult(results, status_code=answer.status, text=text)
 
     # Besides
+
+    def fetch_sent(self, message: OutboundMessage, provider_message_id: str) -> bytes | None:
+        """https://learn.microsoft.com/en-us/graph/outlook-get-mime-message"""
+        path = f"messages/{quote(provider_message_id, safe='')}/$value"
+        most = round(self.config["max_message_mb"] * _MB * 1.5) + _MB
+        answer = self.api.whole(self.mailboxes.of(message), path, most)
+        if not_found(answer):
+            return None
+        body = self.api.expect(answer).body
+        if len(body) >= most:
+            raise TooLarge("The message the service keeps is larger than it may be.", code="too_large")
+        return body
 
     def check_connection(self) -> str:
         """Sign in and look at a mailbox, for which Mail.ReadWrite is enough; that Graph knows us but lets us look at

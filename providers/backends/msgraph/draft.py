@@ -152,7 +152,7 @@ class Draft:
             return answer
         if answer.status == 404 and self._unseen:
             return None
-        if _not_found(answer):
+        if not_found(answer):
             # Seen a moment ago, or filled by us, and never sent: somebody has deleted it.
             self._save(step="", draft="", files=[])
             raise TemporaryFailure("The draft was taken away before it was sent.", code="draft_gone", status_code=404)
@@ -161,7 +161,7 @@ class Draft:
     def _was_sent(self) -> bool:
         """Whether the draft that was to be sent is none any more: it lies in Sent Items, or is gone."""
         answer = self._api.ask("GET", self._mailbox, f"{self._path}?$select=id,isDraft")
-        if _not_found(answer):
+        if not_found(answer):
             return True
         told = answer.json()
         if 200 <= answer.status < 300 and isinstance(told, Mapping) and isinstance(told.get("isDraft"), bool):
@@ -189,7 +189,7 @@ class Draft:
         self._state = state
 
     def _expect(self, answer: Answer) -> Answer:
-        if _not_found(answer):
+        if not_found(answer):
             raise _Gone
         return self._api.expect(answer)
 
@@ -243,5 +243,5 @@ def _facts(file: Attachment) -> list[Any]:
     return [file.filename, len(file.content)]
 
 
-def _not_found(answer: Answer) -> bool:
+def not_found(answer: Answer) -> bool:
     return answer.status == 404 and any(code in errors.NOT_FOUND for code in errors.codes(answer))

@@ -33,6 +33,7 @@ class BrevoStandIn(StandIn):
     path = "/smtp/email"
     base_path = "/v3"
     credential = "api_key"
+    key_header = "api-key"
 
     def prepare(self) -> None:
         self.unverified: set[str] = set()
@@ -40,10 +41,6 @@ class BrevoStandIn(StandIn):
         self.bad_recipients: set[str] = set()
         self.seen_keys: set[str] = set()
         self.validator = strict_validator(vendor_schema("brevo"))
-
-    def authorized(self, headers: Mapping[str, str], payload: Any) -> str | None:
-        key = headers.get("api-key", "")
-        return key if key in self.keys else None
 
     def error(self, status: int) -> Any:
         if status == 401:

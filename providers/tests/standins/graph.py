@@ -50,6 +50,8 @@ class GraphStandIn(StandIn):
         self.closed: set[str] = set()
         self.missing: set[str] = set()
         self.certificate: Any = None
+        self.unseen = 0
+        """How often a message that was sent is not found yet."""
         self.min_session = 3 * 1024 * 1024
         self.token_seconds = 3600
         self.tell_life: Callable[[int], Any] = lambda seconds: seconds
@@ -255,7 +257,7 @@ class GraphStandIn(StandIn):
             case "GET", []:
                 return 200, draft.shown(), {}
             case "GET", ["$value"]:
-                return 200, draft.mime or json.dumps(draft.message).encode(), {"Content-Type": "text/plain"}
+                return self._as_kept(request, draft)
             case "GET", ["attachments"]:
                 return 200, {"value": [{"id": str(n), "name": f.name} for n, f in enumerate(draft.files)]}, {}
             case "DELETE", []:
@@ -272,6 +274,15 @@ class GraphStandIn(StandIn):
                 payload = self._json(request, "messages/{message-id}/attachments/createUploadSession")
                 return self._begin(payload["AttachmentItem"], draft)
         raise Refused(405, self.error(405))
+
+    def _as_kept(self, request: Request, draft: Draft) -> tuple[int, Any, dict[str, str]]:
+        """https://learn.microsoft.com/en-us/graph/outlook-get-mime-message"""
+        if request.headers.get("Prefer") != 'IdType="ImmutableId"':
+            raise Refused(400, graph_error("ErrorInvalidIdMalformed", "Id is malformed."))
+        if not draft.is_draft and self.unseen:
+            self.unseen -= 1
+            raise Refused(404, graph_error("ErrorItemNotFound", "The specified object was not found in the store."))
+        return 200, draft.as_mime(), {"Content-Type": "text/plain"}
 
     def _send(self, request: Request, draft: Draft) -> tuple[int, Any, dict[str, str]]:
         if request.headers.get("Content-Length") != "0":

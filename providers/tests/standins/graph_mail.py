@@ -7,6 +7,7 @@ import email
 import email.policy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.message import EmailMessage
 from email.utils import getaddresses
 from typing import Any
 
@@ -35,6 +36,20 @@ class Draft:
 
     def shown(self) -> dict[str, Any]:
         return {"id": self.id, "isDraft": self.is_draft, "subject": self.message.get("subject", "")}
+
+    def as_mime(self) -> bytes:
+        """As Exchange writes it: its own, whatever it was given."""
+        if self.mime:
+            return b"X-MS-Exchange-Organization-SCL: -1\r\n" + self.mime
+        mail = accepted_from_json({**self.message, "attachments": []}, self.key, self.mailbox)
+        written = EmailMessage(policy=email.policy.SMTP)
+        written["X-MS-Exchange-Organization-SCL"] = "-1"
+        written["From"], written["To"], written["Subject"] = mail.sender, ", ".join(mail.to), mail.subject
+        written.set_content(mail.text or mail.html or "")
+        for file in self.files:
+            maintype, _, subtype = (file.type or "application/octet-stream").partition("/")
+            written.add_attachment(file.content, maintype=maintype, subtype=subtype, filename=file.name)
+        return written.as_bytes()
 
 
 def accepted_from_json(message: Mapping[str, Any], key: str, mailbox: str) -> Accepted:

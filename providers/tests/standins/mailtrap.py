@@ -57,15 +57,12 @@ class MailtrapStandIn(StandIn):
     path = "/send"
     base_path = "/api"
     credential = "api_token"
+    key_header = "Api-Token"
 
     def prepare(self) -> None:
         self.unverified: set[str] = set()
         self.bad_recipients: set[str] = set()
         self.validator = Draft202012Validator(SCHEMA)
-
-    def authorized(self, headers: Mapping[str, str], payload: Any) -> str | None:
-        key = headers.get("Api-Token", "")
-        return key if key in self.keys else None
 
     def error(self, status: int) -> Any:
         return {"success": False, "errors": [{401: "Unauthorized", 403: "Forbidden"}.get(status, "error")]}

@@ -28,6 +28,7 @@ class PostmarkStandIn(StandIn):
     type = "postmark"
     path = "/email"
     credential = "server_token"
+    key_header = "X-Postmark-Server-Token"
 
     def prepare(self) -> None:
         self.unverified: set[str] = set()
@@ -38,10 +39,6 @@ class PostmarkStandIn(StandIn):
         extra = {"MessageStream": {"type": "string"}, "Metadata": {"type": "object"}, "InlineCss": {"type": "boolean"}}
         schema["properties"] = {**schema["properties"], **extra}
         self.validator = strict_validator(forbid_unknown(schema))
-
-    def authorized(self, headers: Mapping[str, str], payload: Any) -> str | None:
-        key = headers.get("X-Postmark-Server-Token", "")
-        return key if key in self.keys else None
 
     def error(self, status: int) -> Any:
         code = {401: 10, 429: 429, 503: 100}.get(status, 0)

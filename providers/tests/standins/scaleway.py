@@ -57,6 +57,7 @@ class ScalewayStandIn(StandIn):
     path = "/emails"
     base_path = "/transactional-email/v1alpha1/regions/fr-par"
     credential = "secret_key"
+    key_header = "X-Auth-Token"
 
     def prepare(self) -> None:
         self.unverified: set[str] = set()
@@ -65,10 +66,6 @@ class ScalewayStandIn(StandIn):
 
     def config(self, key: str | None = None, **more: Any) -> dict[str, Any]:
         return super().config(key, **{"project_id": PROJECT, **more})
-
-    def authorized(self, headers: Mapping[str, str], payload: Any) -> str | None:
-        key = headers.get("X-Auth-Token", "")
-        return key if key in self.keys else None
 
     def error(self, status: int) -> Any:
         types = {401: "denied_authentication", 403: "permissions_denied", 429: "too_many_requests"}

@@ -28,6 +28,7 @@ class SparkPostStandIn(StandIn):
     type = "sparkpost"
     path = "/api/v1/transmissions"
     credential = "api_key"
+    key_header = "Authorization"
 
     def prepare(self) -> None:
         self.unverified: set[str] = set()
@@ -35,10 +36,6 @@ class SparkPostStandIn(StandIn):
         self.suppressed: set[str] = set()
         self.names_them = True
         self.status = "active"
-
-    def authorized(self, headers: Mapping[str, str], payload: Any) -> str | None:
-        key = headers.get("Authorization", "")
-        return key if key in self.keys else None
 
     def error(self, status: int) -> Any:
         return {"errors": [{"message": {401: "Unauthorized.", 429: "Too many requests"}.get(status, "error")}]}

@@ -6,27 +6,17 @@ the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from typing import Any, ClassVar
 
-from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Lower
 
 from accounts.crypto import EncryptedJSONField
 from accounts.ids import uuid7
 from accounts.models import Account, Tenant
-from providers.envelope import same
+from delivery import queues
 from providers.fidelity import Fidelity
 from providers.models import Provider
-
-
-def check_address(value: str) -> None:
-    """`local@domain`, as it may stand in an envelope (RFC 5321 §4.1.2); what it means is for others to know."""
-    local, at, domain = value.rpartition("@")
-    if not (local and at and domain) or any(c.isspace() or c in "<>," for c in domain) or not value.isprintable():
-        raise ValidationError("Give an e-mail address.", code="bad_address")
 
 
 class MessageStatus(models.TextChoices):
@@ -73,6 +63,7 @@ class Message(models.Model):
         SMTP = "smtp"
         HTTP = "http"
         AMQP = "amqp"
+        NOTICE = "notice", "Notice of ours"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="messages", db_index=False)
@@ -88,6 +79,7 @@ class Message(models.Model):
     recipient_count = models.PositiveIntegerField()
     has_attachments = models.BooleanField(default=False, help_text="Guessed from Content-Type at acceptance.")
     smtputf8 = models.BooleanField("SMTPUTF8", default=False)
+    queue = models.CharField(max_length=32, default=queues.FRESH, help_text="Decided at acceptance.")
     store_key = models.CharField(max_length=255)
     client_ip = models.GenericIPAddressField(null=True, blank=True)
     session_id = models.CharField(max_length=64, blank=True, help_text="Names the session in the log.")
@@ -100,6 +92,16 @@ class Message(models.Model):
     tries = models.PositiveSmallIntegerField(default=0)
     attempts = models.PositiveIntegerField(default=0, help_text="Delivery logs so far.")
     released = models.BooleanField(default=False, help_text="A person released it: rules no longer hold it.")
+    routed_to = models.ForeignKey(
+        Provider,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
+        help_text="A person chose this provider; rules are not asked.",
+    )
+    body_deleted_at = models.DateTimeField(null=True, blank=True, help_text="Its days were over; the row stays.")
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -114,14 +116,44 @@ class Message(models.Model):
         ]
         indexes = [
             models.Index(fields=["next_attempt_at"], condition=Q(next_attempt_at__isnull=False), name="message_due"),
+            # Few have one; a provider that is deleted asks who.
+            models.Index(fields=["routed_to"], condition=Q(routed_to__isnull=False), name="message_routed_to"),
+            models.Index(fields=["queue", "id"], condition=Q(status="queued"), name="message_fresh"),
             models.Index(fields=["tenant", "-id"], name="message_tenant_list"),
             models.Index(fields=["account", "-id"], name="message_account_list"),
             models.Index(fields=["tenant", "status", "-id"], name="message_tenant_status"),
             models.Index(fields=["status", "-id"], name="message_status_list"),
+            # Of what has ended, and whose body is still kept: the oldest first is what retention looks for.
+            models.Index(
+                fields=["tenant", "finished_at"],
+                condition=Q(finished_at__isnull=False, body_deleted_at__isnull=True),
+                name="message_body_kept",
+            ),
+            # And of those whose body is gone. The order of keys would have it look at other tenants' rows as well.
+            models.Index(
+                fields=["tenant", "finished_at"],
+                condition=Q(finished_at__isnull=False, body_deleted_at__isnull=False),
+                name="message_row_kept",
+            ),
         ]
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class DeadLetters(models.Manager["DeadLetter"]):
+    def get_queryset(self) -> models.QuerySet[DeadLetter]:
+        return super().get_queryset().filter(status__in=DEAD_LETTERS)
+
+
+class DeadLetter(Message):
+    """A message that was given up: it used up its retries, or could not be sent at all (RET-5)."""
+
+    objects: ClassVar[DeadLetters] = DeadLetters()
+
+    class Meta:
+        proxy = True
+        ordering = ("-id",)
 
 
 class RecipientStatus(models.TextChoices):
@@ -187,7 +219,8 @@ class DeliveryLog(models.Model):
 
     Written as `sending` before the call (DEL-5). `idempotency_key` is what the provider was told: this row's id, or the
     key of an earlier attempt whose answer was lost. `results` holds the outcome per recipient, `fidelity` and `lost`
-    what the provider would do to the message (PRV-4), `progress` what a send of several requests has done so far.
+    what the provider would do to the message (PRV-4), `removed` the headers it was not given (SMTP-8), `progress` what
+    a send of several requests has done so far.
     """
 
     class Status(models.TextChoices):
@@ -215,6 +248,7 @@ class DeliveryLog(models.Model):
     results = models.JSONField(default=dict, blank=True)
     fidelity = models.CharField(max_length=8, choices=[(f.value, f.value) for f in Fidelity], blank=True)
     lost = models.JSONField(default=list, blank=True)
+    removed = models.JSONField("headers left out", default=list, blank=True)
     progress: models.Field[dict[str, Any] | None, dict[str, Any] | None] = EncryptedJSONField(
         null=True, blank=True, editable=False
     )
@@ -243,154 +277,3 @@ class DeliveryLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider_name} #{self.attempt_number}"
-
-
-class EventType(models.TextChoices):
-    RECEIVED = "received"
-    SCHEDULED = "scheduled"
-    HELD = "held"
-    RELEASED = "released"
-    RETRYING = "retrying"
-    DELIVERED = "delivered"
-    PARTIAL = "partial"
-    FAILED = "failed"
-    REJECTED = "rejected"
-    DISCARDED = "discarded"
-    CANCELLED = "cancelled"
-    DEAD_LETTER = "dead_letter"
-    SUPPRESSED = "suppressed"
-    CONFIRMED = "confirmed"
-    DEFERRED = "deferred"
-    BOUNCED = "bounced"
-    COMPLAINED = "complained"
-    OPENED = "opened"
-    CLICKED = "clicked"
-    UNSUBSCRIBED = "unsubscribed"
-
-
-class Event(models.Model):
-    """One fact in the life of a message, ours or told by a provider. Rows are only appended.
-
-    `provider_event_id` makes a repeated callback recognisable.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
-    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="events", db_index=False)
-    # Events are found by message. Without constraints on these two, deleting old messages needs no index on them.
-    recipient = models.ForeignKey(
-        Recipient,
-        on_delete=models.DO_NOTHING,
-        null=True,
-        blank=True,
-        related_name="+",
-        db_index=False,
-        db_constraint=False,
-    )
-    delivery_log = models.ForeignKey(
-        DeliveryLog,
-        on_delete=models.DO_NOTHING,
-        null=True,
-        blank=True,
-        related_name="+",
-        db_index=False,
-        db_constraint=False,
-    )
-    provider = models.ForeignKey(
-        Provider, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", db_index=False
-    )
-    type = models.CharField(max_length=16, choices=EventType)
-    data = models.JSONField(default=dict, blank=True)
-    provider_event_id = models.CharField(max_length=255, blank=True)
-    occurred_at = models.DateTimeField()
-
-    class Meta:
-        ordering = ("id",)
-        constraints = [
-            models.CheckConstraint(condition=Q(type__in=EventType.values), name="event_type_known"),
-            models.UniqueConstraint(
-                fields=["provider", "provider_event_id"],
-                condition=~Q(provider_event_id=""),
-                name="event_told_once_by_provider",
-            ),
-        ]
-        indexes = [
-            models.Index(fields=["message", "id"], name="event_message"),
-            models.Index(fields=["tenant", "-id"], name="event_tenant"),
-        ]
-
-    def __str__(self) -> str:
-        return str(self.type)
-
-
-class Suppression(models.Model):
-    """An address a tenant must not be mailed again, in any case of its letters (EVT-2)."""
-
-    class Reason(models.TextChoices):
-        BOUNCED = "bounced", "Hard bounce"
-        SOFT_BOUNCES = "soft_bounces", "Soft bounces, again and again"
-        COMPLAINED = "complained", "Complaint"
-        UNSUBSCRIBED = "unsubscribed", "Unsubscribed"
-        MANUAL = "manual", "Entered by a person"
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="suppressions", db_index=False)
-    address = models.CharField(max_length=320, validators=[check_address])
-    reason = models.CharField(max_length=16, choices=Reason, default=Reason.MANUAL)
-    text = models.CharField(max_length=1000, blank=True, help_text="What the provider said, or a note.")
-    provider = models.ForeignKey(
-        Provider, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False, db_index=False
-    )
-    message = models.ForeignKey(
-        Message, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False
-    )
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        ordering = ("-id",)
-        constraints = [
-            models.UniqueConstraint(
-                "tenant",
-                Lower("address"),
-                name="suppression_once_in_tenant",
-                violation_error_message="This address is suppressed already.",
-            ),
-            models.CheckConstraint(
-                condition=Q(reason__in=["bounced", "soft_bounces", "complained", "unsubscribed", "manual"]),
-                name="suppression_reason_known",
-            ),
-        ]
-        indexes = [models.Index(fields=["tenant", "-id"], name="suppression_list")]
-
-    def __str__(self) -> str:
-        return self.address
-
-    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
-        """Every spelling a service takes for the same address is one address."""
-        self.address = same(self.address)
-        super().clean_fields(exclude)
-
-
-class EarlyEvent(models.Model):
-    """What a provider told of a message while a call to it was still under way: its id is not known here yet (EVT-1).
-
-    It is matched once the outcome of that call is recorded, and forgotten after a while when none has that id. `told`
-    is a `providers.webhooks.ProviderEvent` as JSON.
-    """
-
-    tenant_path = "provider__tenant"
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="+", db_index=False)
-    provider_event_id = models.CharField(max_length=255)
-    told = models.JSONField()
-    received_at = models.DateTimeField()
-
-    class Meta:
-        ordering = ("id",)
-        constraints = [
-            models.UniqueConstraint(fields=["provider", "provider_event_id"], name="early_event_kept_once"),
-        ]
-
-    def __str__(self) -> str:
-        return self.provider_event_id
