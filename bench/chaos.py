@@ -26,10 +26,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
+from accounts.tests.ports import free_port
 from bench.delivery import UNFINISHED, provider_stats, stand_in
 from bench.environment import Environment, environment, place
 from bench.plan import RECIPIENT, SENDER
-from bench.waiting import free_port
 from smtpproxy.tests import brokers
 
 HASTY = {

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import psycopg
 
-from bench.waiting import free_port, until
+from accounts.tests.ports import free_port
+from bench.waiting import until
 
 SIZE = 12 * 1024**3
 """Octets of the file system; the file takes only what is written."""

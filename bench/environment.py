@@ -23,9 +23,10 @@ from pathlib import Path
 import psycopg
 import redis
 
+from accounts.tests.ports import free_port
 from bench import disk
 from bench.measure import cpu, cpu_alone
-from bench.waiting import free_port, until
+from bench.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent
 POSTGRES_URL = os.environ.get("BENCH_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bench.waiting import free_port, until
+from accounts.tests.ports import free_port
+from bench.waiting import until
 
 POSTFIX = shutil.which("postfix") or "/usr/sbin/postfix"
 POSTSUPER = shutil.which("postsuper") or "/usr/sbin/postsuper"

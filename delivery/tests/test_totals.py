@@ -26,6 +26,11 @@ NOW = hours.hour_of(timezone.now())
 LAST = NOW - hours.HOUR
 
 
+@pytest.fixture(autouse=True)
+def _the_hour_does_not_end(monkeypatch):
+    monkeypatch.setattr(timezone, "now", lambda: min(datetime.now(UTC), NOW + timedelta(minutes=59)))
+
+
 def key_at(moment):
     """A UUIDv7 of that moment, with the random part of a real one."""
     return UUID(int=first_at(moment).int | random.getrandbits(62))

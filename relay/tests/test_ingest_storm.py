@@ -20,10 +20,11 @@ from django.conf import settings
 from django.db import connection
 
 from accounts.tests.factories import AccountFactory, TenantFactory
+from accounts.tests.ports import free_port
 from delivery import store
 from delivery.models import Event, Message, Receipt, Recipient
 from delivery.tests.workers import database_url
-from relay.tests.processes import free_port, wait_until
+from relay.tests.processes import wait_until
 from relay.tests.publishing import Publisher, payload
 
 MESSAGES = int(os.environ.get("INGEST_STORM_MESSAGES", "100"))

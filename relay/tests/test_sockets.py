@@ -5,15 +5,10 @@ import socket
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from accounts.tests.ports import free_port
 from relay import sockets
 from relay.config import Config
 from relay.tests.listening import config
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def configured(**changes):

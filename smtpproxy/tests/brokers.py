@@ -24,11 +24,12 @@ import boto3
 import kombu
 import redis
 
+from accounts.tests.ports import free_port
 from delivery import queues
 from smtpproxy import lifeline, sockets
 from smtpproxy.brokers import names
 from smtpproxy.serve import broker as embedded
-from smtpproxy.tests.services import free_port, port_answers, wait_until
+from smtpproxy.tests.services import port_answers, wait_until
 
 QUEUES = queues.NAMES
 REGION = "eu-central-1"

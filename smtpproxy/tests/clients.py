@@ -15,6 +15,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
 
+from accounts.tests.ports import free_port
 from smtpproxy.tests import services
 
 SENDER, RECIPIENT = "app@example.com", "someone@example.net"
@@ -174,7 +175,7 @@ anvil     unix  -       -       n       -       1       anvil
 @contextlib.contextmanager
 def _postfix(server: Server) -> Iterator[int]:
     """A private Postfix that relays everything through the server; its port."""
-    folder, own_port = server.folder, services.free_port()
+    folder, own_port = server.folder, free_port()
     for above in (folder, *folder.parents):
         if above.stat().st_mode & 0o011 == 0:
             above.chmod(0o755)

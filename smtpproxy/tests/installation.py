@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from accounts.tests.ports import free_port
 from smtpproxy.tests import services
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ class Installation:
     def __init__(self, data: Path, **settings: str) -> None:
         self.data = data
         self.outbox = data / "outbox"
-        self.port, self.tls_port, self.web_port = (services.free_port() for _ in range(3))
+        self.port, self.tls_port, self.web_port = (free_port() for _ in range(3))
         self.environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED} | {
             "DATA_DIR": str(data),
             "SMTP_PORT": str(self.port),

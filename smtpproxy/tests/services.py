@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import socket
 import subprocess
@@ -15,17 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from accounts.tests.ports import free_port
 from smtpproxy import lifeline
 from smtpproxy.serve import broker
-
-
-def free_port() -> int:
-    """A port nobody listens on, and below those the system gives to outgoing connections, so that it stays free."""
-    while True:
-        port = random.randint(15_000, 30_000)
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:

@@ -15,9 +15,9 @@ from celery import current_app
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
+from accounts.tests.ports import free_port
 from smtpproxy import health, probes, sweeps
 from smtpproxy.brokers import configuration
-from smtpproxy.tests import services
 
 
 @pytest.fixture(autouse=True)
@@ -200,7 +200,7 @@ def test_memory_that_cannot_be_given_back_is_measured_against_the_limit(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("host", "named"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
 def test_listener_and_worker_answer_on_a_port_of_their_own(host, named):
-    port = services.free_port()
+    port = free_port()
     server = probes.serve(host, port, health.CHECKS.values())
     try:
         base = f"http://{named}:{port}"

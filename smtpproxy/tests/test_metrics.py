@@ -16,6 +16,7 @@ from django.db import OperationalError
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
+from accounts.tests.ports import free_port
 from delivery import metrics as delivery_metrics
 from delivery import queue, queue_states
 from delivery.tests.factories import MessageFactory
@@ -110,7 +111,7 @@ class TestAllowed:
 
     def test_the_port_for_probes_answers_too(self, settings, monkeypatch):
         monkeypatch.setattr(metrics, "render", lambda: b"one 1\n")
-        server = probes.serve("127.0.0.1", _free_port(), health.CHECKS.values())
+        server = probes.serve("127.0.0.1", free_port(), health.CHECKS.values())
         try:
             url = f"http://127.0.0.1:{server.server_address[1]}/metrics"
             assert urllib.request.urlopen(url).read() == b"one 1\n"
@@ -120,14 +121,6 @@ class TestAllowed:
         finally:
             server.shutdown()
             server.server_close()
-
-
-def _free_port():
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class TestProcesses:

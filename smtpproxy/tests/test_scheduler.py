@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from accounts.tests.ports import free_port
 from delivery import queue
 from delivery.models import Message
 from delivery.tests.factories import MessageFactory
@@ -23,7 +24,7 @@ from delivery.tests.workers import database_url
 from smtpproxy import scheduler, sweeps
 from smtpproxy.celery import app
 from smtpproxy.serve import broker as embedded
-from smtpproxy.tests.services import free_port, port_answers, wait_until
+from smtpproxy.tests.services import port_answers, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PAST = timedelta(minutes=5)

@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 
+from accounts.tests.ports import free_port
 from smtpproxy.serve import broker
 from smtpproxy.tests import environment, services
 from smtpproxy.tests.installation import PROJECT, installation, without_trace
@@ -28,7 +29,7 @@ GREETING = b"From: app@example.com\r\nTo: someone@example.net\r\nSubject: First 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    ports = {"SMTP_HEALTH_PORT": str(services.free_port()), "WORKER_HEALTH_PORT": str(services.free_port())}
+    ports = {"SMTP_HEALTH_PORT": str(free_port()), "WORKER_HEALTH_PORT": str(free_port())}
     with installation(tmp_path_factory.mktemp("running") / "data", **ports) as one:
         one.start()
         yield one
@@ -237,7 +238,7 @@ def test_with_a_redis_of_ones_own_no_broker_is_started(tmp_path):
 
 
 def test_a_redis_that_does_not_answer_is_named(tmp_path):
-    url = f"redis://:hunter2@127.0.0.1:{services.free_port()}/0"
+    url = f"redis://:hunter2@127.0.0.1:{free_port()}/0"
     with installation(tmp_path / "data", QUEUE_TYPE="redis", REDIS_URL=url) as one:
         run = one.manage("serve")
         assert run.returncode == 1
@@ -276,7 +277,7 @@ def test_a_broker_whose_files_are_damaged_starts_anew(tmp_path):
 
 
 def test_a_database_that_does_not_answer_is_named(tmp_path):
-    url = f"postgres://me:hunter2@127.0.0.1:{services.free_port()}/x"
+    url = f"postgres://me:hunter2@127.0.0.1:{free_port()}/x"
     with installation(tmp_path / "data", DATABASE_URL=url) as one:
         run = one.manage("serve")
         assert run.returncode == 1

@@ -15,6 +15,7 @@ from django.core.management import call_command
 
 from accounts import shared_state
 from accounts.tests.factories import PASSWORD, AccountFactory, TenantFactory, UserFactory
+from accounts.tests.ports import free_port
 from delivery.models import Message
 from delivery.tests.factories import WebhookFactory
 from delivery.tests.subscribers import Consumer, Receiver
@@ -23,7 +24,7 @@ from providers.tests.factories import ProviderFactory
 from providers.tests.standins import SmtpSink
 from relay.tests.processes import Program
 from relay.tests.publishing import Publisher
-from smtpproxy.tests.services import free_port, wait_until
+from smtpproxy.tests.services import wait_until
 
 CRM = "crm@acme.example"
 ADMIN = "admin@people.example"
