@@ -28,6 +28,22 @@ class KeyIdentity:
     key_id: uuid.UUID
     identity: Identity
     scopes: frozenset[str]
+    label: str = ""
+
+    is_authenticated = True
+    """What frameworks ask of whoever signed in."""
+    is_superuser = False
+
+    @property
+    def account_id(self) -> uuid.UUID:
+        return self.identity.account_id
+
+    @property
+    def tenant_id(self) -> uuid.UUID:
+        return self.identity.tenant_id
+
+    def __str__(self) -> str:
+        return self.label
 
 
 def issue_api_key(
@@ -70,7 +86,7 @@ def verify_api_key(text: str, client_ip: str | None) -> KeyIdentity:
         raise AuthenticationFailed(reason)
     _renew_hash(key, text)
     note_use(ApiKey.objects.filter(pk=key.pk), key.last_used_at)
-    return KeyIdentity(key.pk, identity_of(key.account), frozenset(key.scopes))
+    return KeyIdentity(key.pk, identity_of(key.account), frozenset(key.scopes), f"API key {key.prefix}…")
 
 
 def _key_with_prefix(prefix: str) -> ApiKey | None:

@@ -43,6 +43,8 @@ class Quotas(models.Model):
 class Tenant(Quotas, Row):
     """An organisation. Nothing of one tenant is ever visible to another."""
 
+    account_path = "*"
+
     class Status(models.TextChoices):
         ACTIVE = "active"
         SUSPENDED = "suspended"
@@ -218,6 +220,8 @@ NEEDS_NETWORKS = "An account authenticated by network needs client networks."
 
 class Account(Quotas, Row):
     """What an application signs in with."""
+
+    account_path = "pk"
 
     class Status(models.TextChoices):
         ACTIVE = "active"

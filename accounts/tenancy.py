@@ -9,10 +9,12 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import models
 
-from accounts.models import Tenant, User
+from accounts.api_keys import KeyIdentity
+from accounts.models import ApiKey, Tenant, User
 
 M = TypeVar("M", bound=models.Model)
-Person = User | AnonymousUser
+Person = User | AnonymousUser | KeyIdentity
+"""Who asks: somebody who signed in, nobody yet, or an application with an account's API key."""
 
 
 class Area(StrEnum):
@@ -95,9 +97,23 @@ ROLES: dict[str, dict[Area, frozenset[Verb]]] = {
     },
 }
 
+SCOPES: dict[str, dict[Area, frozenset[Verb]]] = {
+    ApiKey.Scope.SEND: {Area.MESSAGES: frozenset({Verb.CREATE})},
+    ApiKey.Scope.MESSAGES_READ: {Area.MESSAGES: _READ},
+    ApiKey.Scope.LOGS_READ: {Area.LOGS: _READ},
+    ApiKey.Scope.SUPPRESSIONS: {Area.SUPPRESSIONS: _CRUD},
+    ApiKey.Scope.WEBHOOKS: {Area.WEBHOOKS: _CRUD},
+}
+"""What an API key may do, for its account only. Sending is a key's, never a person's: mail is sent by accounts."""
+
 
 def permits(user: Person, area: Area, verb: Verb) -> bool:
-    """Whether this person's role allows `verb` in `area`, within their own tenant; an operator may do everything."""
+    """Whether this person's role allows `verb` in `area`, within their own tenant; an operator may do everything.
+
+    An API key may do what its scopes say.
+    """
+    if isinstance(user, KeyIdentity):
+        return any(verb in SCOPES.get(scope, {}).get(area, _NONE) for scope in user.scopes)
     if not isinstance(user, User) or not user.is_active:
         return False
     return user.is_superuser or (user.tenant_id is not None and verb in ROLES.get(user.role, {}).get(area, _NONE))
@@ -136,10 +152,35 @@ def tenant_path(model: type[models.Model]) -> str:
     return "tenant"
 
 
+def account_path(model: type[models.Model]) -> str | None:
+    """The lookup from a row to its account; None for rows that no account has.
+
+    A model names it in `account_path` when it has no field `account`; "*" where the rows of its tenant serve every
+    account alike, as suppressions do.
+    """
+    declared = getattr(model, "account_path", None)
+    if declared is not None:
+        return str(declared)
+    try:
+        model._meta.get_field("account")
+    except FieldDoesNotExist:
+        return None
+    return "account"
+
+
 def visible_to(user: Person, rows: type[M] | models.QuerySet[M]) -> models.QuerySet[M]:
-    """Those of `rows` (a model or a queryset) that this person may know of: all for an operator, else the tenant's."""
+    """Those of `rows` (a model or a queryset) that this person may know of: all for an operator, else the tenant's.
+
+    An API key knows of its account's rows only.
+    """
     queryset: models.QuerySet[M] = rows if isinstance(rows, models.QuerySet) else rows._default_manager.all()
     path = tenant_path(queryset.model)
+    if isinstance(user, KeyIdentity):
+        account = account_path(queryset.model)
+        if not path or account is None:
+            return queryset.none()
+        own = queryset.filter(**{path: user.tenant_id})
+        return own if account == "*" else own.filter(**{account: user.account_id})
     if not isinstance(user, User) or not user.is_active:
         return queryset.none()
     if user.is_superuser:

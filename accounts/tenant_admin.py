@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin
@@ -19,6 +19,11 @@ from accounts import audit
 from accounts.crypto import EncryptedJSONField
 from accounts.models import AuditEntry, User
 from accounts.tenancy import Area, Person, Verb, permits, tenant_path, visible_to
+
+if TYPE_CHECKING:  # unfold has no types; its classes are Django's with a theme
+    from django.contrib.admin import ModelAdmin, TabularInline
+else:
+    from unfold.admin import ModelAdmin, TabularInline
 
 
 def client_ip(request: HttpRequest) -> str | None:
@@ -81,14 +86,14 @@ class RoleMixin:
         return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
 
 
-class RoleInline(RoleMixin, admin.TabularInline):
+class RoleInline(RoleMixin, TabularInline):
     """Rows below another row; they belong to whoever that one belongs to."""
 
     extra = 0
     show_change_link = False
 
 
-class TenantModelAdmin(RoleMixin, admin.ModelAdmin):
+class TenantModelAdmin(RoleMixin, ModelAdmin):
     """The admin of a model that belongs to a tenant.
 
     Tenant people see and choose rows of their tenant only, another tenant's row is a 404, and what they make is

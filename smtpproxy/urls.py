@@ -4,7 +4,7 @@ from typing import NoReturn
 
 from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, URLResolver, path, re_path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 
 from delivery.webhook_views import webhook
@@ -25,6 +25,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("favicon.ico", no_icon),
     path("admin/r/<path:rest>", nowhere),
     path("admin/", admin.site.urls),
+    path("api/v1/", include("smtpproxy.api")),
     # With and without the slash: a redirect would lose what was posted.
     path("webhooks/<str:provider_id>/", webhook, name="webhook"),
     re_path(r"^webhooks/(?P<provider_id>[^/]+)$", webhook),

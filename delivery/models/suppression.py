@@ -26,6 +26,8 @@ def check_address(value: str) -> None:
 class Suppression(models.Model):
     """An address a tenant must not be mailed again, in any case of its letters (EVT-2)."""
 
+    account_path = "*"
+
     class Reason(models.TextChoices):
         BOUNCED = "bounced", "Hard bounce"
         SOFT_BOUNCES = "soft_bounces", "Soft bounces, again and again"

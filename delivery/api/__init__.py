@@ -1,0 +1,1 @@
+"""Endpoints of messages and what became of them."""

@@ -1,0 +1,1 @@
+"""Endpoints of providers and routing rules."""
