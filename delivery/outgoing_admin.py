@@ -21,8 +21,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from accounts import audit, shared_state
-from accounts.admin import IssuedOnceMixin
 from accounts.crypto import DecryptionError
+from accounts.row_pages import IssuedOnceMixin
 from accounts.tenancy import Area
 from accounts.tenant_admin import VisibleRelatedFilter, signed_in
 from delivery.exceptions import ControlRefused
