@@ -86,19 +86,6 @@ def msmtp(server: Server, subject: str, attachment: bytes) -> None:
     _run("msmtp", "--file", configuration, "--", RECIPIENT, input=text)
 
 
-def install_nodemailer(folder: Path) -> str:
-    """What is in the way of Nodemailer, "" when it is installed into the folder."""
-    if not shutil.which("npm"):
-        return "npm is not installed"
-    (folder / "package.json").write_text("{}")
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", NODEMAILER]
-        run = subprocess.run(command, check=False, cwd=folder, capture_output=True, timeout=TIMEOUT)
-        if run.returncode == 0:
-            return ""
-    return "the npm registry cannot be reached"
-
-
 def nodemailer(server: Server, subject: str, attachment: bytes) -> None:
     (server.folder / "data.bin").write_bytes(attachment)
     options = {

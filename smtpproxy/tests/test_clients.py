@@ -9,7 +9,7 @@ import sys
 import pytest
 import trustme
 
-from smtpproxy.tests import clients, environment, services
+from smtpproxy.tests import clients, environment, npm, services
 from smtpproxy.tests.installation import installation
 
 pytestmark = [
@@ -72,7 +72,7 @@ def test_a_client_sends_ten_megabytes_under_tls_and_password(secured, server, na
 
 
 def test_nodemailer_sends_ten_megabytes_under_tls_and_password(secured, server):
-    if reason := clients.install_nodemailer(server.folder):
+    if reason := npm.install(server.folder, clients.NODEMAILER):
         pytest.skip(reason)
     clients.nodemailer(server, "From Nodemailer", ATTACHMENT)
     _check(secured, "From Nodemailer")
