@@ -113,7 +113,8 @@ class Browser:
         quoted = f"concat('', \"{words}\")"
         path = (
             f"//*[self::a or self::button or self::summary or @role='button' or @role='tab']"
-            f"[normalize-space(.)={quoted} or @aria-label={quoted} or @title={quoted} or normalize-space(text())={quoted}]"
+            f"[normalize-space(.)={quoted} or normalize-space(text())={quoted}"
+            f" or @aria-label={quoted} or @title={quoted}]"
             f" | //input[@type='submit'][@value={quoted}]"
         )
         found: list[WebElement] = []
