@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Lower
+from django.utils import timezone
 
 from accounts import networks, validators
 from accounts.ids import uuid7
+from accounts.sign_in_models import SecondFactor, UserSession
+
+__all__ = (
+    "Account",
+    "ApiKey",
+    "AuditEntry",
+    "QuotaWarning",
+    "Quotas",
+    "Row",
+    "SecondFactor",
+    "Tenant",
+    "User",
+    "UserManager",
+    "UserSession",
+)
 
 
 class Row(models.Model):
@@ -84,6 +102,9 @@ class Tenant(Quotas, Row):
         validators=[validators.networks],
         help_text='Networks (CIDR) clients may connect from, for example ["192.0.2.0/24"]; empty: any.',
     )
+    second_factor_required = models.BooleanField(
+        default=False, help_text="Everybody of this tenant signs in with a code of an authenticator app as well."
+    )
 
     body_days = models.PositiveSmallIntegerField(
         "days bodies are kept",
@@ -145,6 +166,7 @@ class UserManager(BaseUserManager["User"]):
         """A person of one tenant; the e-mail address is kept in lower case."""
         user = self.model(email=email.strip().lower(), **fields)
         user.set_password(password)
+        user.reads_bodies = fields.get("reads_bodies", user.is_first_owner())
         user.full_clean(exclude=["password"])
         user.save(using=self._db)
         return user
@@ -172,8 +194,15 @@ class User(Row, AbstractBaseUser, PermissionsMixin):
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="users")
     role = models.CharField(max_length=8, choices=Role, blank=True)
     is_active = models.BooleanField(default=True)
+    reads_bodies = models.BooleanField(
+        "may read bodies",
+        default=False,
+        help_text="What messages say, where the role allows it; each view is in the audit log.",
+    )
 
     objects = UserManager()
+
+    _signed_in_with: Mapping[str, Any] = MappingProxyType({})
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
@@ -198,10 +227,41 @@ class User(Row, AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.email
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Whose password, role or right to sign in changes is signed out everywhere, whoever changes it (SEC-4)."""
+        before, now = dict(self._signed_in_with), self._rights()
+        saved = kwargs.get("update_fields")
+        if saved is not None:
+            now = {name: value for name, value in now.items() if name in saved}
+        changed = {name for name, value in before.items() if now.get(name, value) != value}
+        with transaction.atomic(using=kwargs.get("using")):
+            super().save(*args, **kwargs)
+            if changed:
+                reason = UserSession.End.PASSWORD_CHANGED if changed == {"password"} else UserSession.End.RIGHTS_CHANGED
+                UserSession.objects.filter(user=self, ended_at=None).update(ended_at=timezone.now(), end_reason=reason)
+        self._signed_in_with = before | now
+
     @property
     def is_staff(self) -> bool:
         """Everybody who may sign in may open the admin; permissions decide what is in it."""
         return self.is_active
+
+    def is_first_owner(self) -> bool:
+        """Whether this is to be the first owner of a tenant, who then may read bodies: somebody has to grant it."""
+        if self.role != self.Role.OWNER or self.tenant_id is None:
+            return False
+        return not User.objects.filter(tenant_id=self.tenant_id, role=self.Role.OWNER).exclude(pk=self.pk).exists()
+
+    @classmethod
+    def from_db(cls, *args: Any, **kwargs: Any) -> Self:
+        user = super().from_db(*args, **kwargs)
+        user._signed_in_with = user._rights()
+        return user
+
+    def _rights(self) -> dict[str, Any]:
+        """What a session was begun with; what is deferred is not there."""
+        names = ("password", "role", "is_active", "is_superuser", "tenant_id")
+        return {name: self.__dict__[name] for name in names if name in self.__dict__}
 
     def clean(self) -> None:
         super().clean()

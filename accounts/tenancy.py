@@ -110,13 +110,17 @@ SCOPES: dict[str, dict[Area, frozenset[Verb]]] = {
 def permits(user: Person, area: Area, verb: Verb) -> bool:
     """Whether this person's role allows `verb` in `area`, within their own tenant; an operator may do everything.
 
-    An API key may do what its scopes say.
+    An API key may do what its scopes say. To read bodies a person needs the permission besides the role (ADM-4).
     """
     if isinstance(user, KeyIdentity):
         return any(verb in SCOPES.get(scope, {}).get(area, _NONE) for scope in user.scopes)
     if not isinstance(user, User) or not user.is_active:
         return False
-    return user.is_superuser or (user.tenant_id is not None and verb in ROLES.get(user.role, {}).get(area, _NONE))
+    if user.is_superuser:
+        return True
+    if area is Area.BODIES and not user.reads_bodies:
+        return False
+    return user.tenant_id is not None and verb in ROLES.get(user.role, {}).get(area, _NONE)
 
 
 def may_edit_user(user: Person, other: User) -> bool:
@@ -132,6 +136,13 @@ def roles_given_by(user: Person) -> tuple[str, ...]:
         return ()
     everybody = tuple(User.Role.values)
     return everybody if user.is_superuser or user.role == User.Role.OWNER else everybody[1:]
+
+
+def may_grant_bodies(user: Person) -> bool:
+    """Whether this person may let others read bodies (ADM-4): owners and operators."""
+    if not isinstance(user, User) or not permits(user, Area.USERS, Verb.UPDATE):
+        return False
+    return user.is_superuser or user.role == User.Role.OWNER
 
 
 def tenant_path(model: type[models.Model]) -> str:

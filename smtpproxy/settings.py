@@ -76,6 +76,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.session_middleware.UserSessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -114,6 +115,13 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+SESSION_MAX_AGE = env.seconds("SESSION_MAX_AGE", 12 * 3600, low=60)  # then one signs in anew, used or not
+SESSION_IDLE_TIMEOUT = env.seconds("SESSION_IDLE_TIMEOUT", 2 * 3600, low=60)  # without a request in the admin
+SESSION_COOKIE_AGE = int(SESSION_MAX_AGE)
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+PASSWORD_RESET_TIMEOUT = env.int("PASSWORD_RESET_TIMEOUT", 3600, low=60)  # seconds a link of a mail is good for
+INVITATION_MAX_AGE = env.int("INVITATION_MAX_AGE", 7 * 86_400, low=60)
 
 # --- Admin and API ----------------------------------------------------------------------------------------------
 UNFOLD = {
@@ -380,9 +388,11 @@ env.check_names(
         "EVENTS_",
         "HEALTH_",
         "INGEST_",
+        "INVITATION_",
         "LOG_",
         "METRICS_",
         "NOTICE_",
+        "PASSWORD_",
         "PROVIDER_",
         "QUEUE_",
         "RABBITMQ_",
@@ -391,6 +401,7 @@ env.check_names(
         "S3_",
         "SCHEDULE_",
         "SECRET_",
+        "SESSION_",
         "SMTP_",
         "SQS_",
         "STDOUT_",
