@@ -13,7 +13,7 @@ from accounts.models import AuditEntry, User
 from accounts.tenancy import tenant_id_of
 
 MASK = "***"
-SECRET_FIELDS = frozenset({"password", "password_hash", "key_hash"})
+SECRET_FIELDS = frozenset({"password", "password_hash", "key_hash", "recovery_hashes", "token_hash"})
 _UNTOLD = frozenset({"updated_at", "last_used_at", "last_login"})
 
 

@@ -15,7 +15,7 @@ from django.db.models.functions import Cast
 
 from accounts import password_hashes
 from accounts.crypto import EncryptedJSONField
-from accounts.models import Account, ApiKey
+from accounts.models import Account, ApiKey, SecondFactor
 
 PAGE = 2000
 """Rows of which one statement looks for values: few enough for the database's time limit, whatever is in them."""
@@ -119,14 +119,21 @@ def _values(model: type[models.Model], column: str) -> Iterator[tuple[Any, str]]
 
 
 def hashes_under_old_keys() -> dict[str, int]:
-    """How many generated passwords and API keys are kept as hashes under another than the first key.
+    """How many generated passwords, API keys and recovery codes are kept as hashes under another than the first key.
 
     A hash can only be made anew when its secret is used; until then the old key is needed.
     """
     current = password_hashes.current_prefix()
     passwords = Account.objects.filter(password_hash__startswith=password_hashes.KEYED)
     keys = ApiKey.objects.filter(key_hash__startswith=password_hashes.KEYED, revoked_at=None)
+    codes = [
+        stored
+        for hashes in SecondFactor.objects.values_list("recovery_hashes", flat=True)
+        for stored in hashes
+        if not stored.startswith(current)
+    ]
     return {
         "passwords": passwords.exclude(password_hash__startswith=current).count(),
         "API keys": keys.exclude(key_hash__startswith=current).count(),
+        "recovery codes": len(codes),
     }

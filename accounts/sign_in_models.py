@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db import models
 from django.db.models import Q
 
@@ -68,7 +66,7 @@ class SecondFactor(models.Model):
     user = models.OneToOneField(
         "accounts.User", on_delete=models.CASCADE, primary_key=True, related_name="second_factor"
     )
-    secret: Any = EncryptedJSONField()
+    secret: models.Field[dict[str, str], dict[str, str]] = EncryptedJSONField()
     recovery_hashes = models.JSONField(default=list, editable=False)
     last_step = models.BigIntegerField(null=True, editable=False, help_text="Of the code used last: none counts twice.")
     confirmed_at = models.DateTimeField(null=True, blank=True)

@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from accounts.forms import UserCreationForm, UserForm
 from accounts.models import User
-from accounts.tenancy import Area, may_edit_user, roles_given_by
+from accounts.tenancy import Area, may_edit_user, may_grant_bodies, roles_given_by
 from accounts.tenant_admin import TenantModelAdmin, signed_in
 
 YOURSELF = "You cannot delete yourself."
@@ -30,8 +30,13 @@ class UserAdmin(TenantModelAdmin, DjangoUserAdmin):
     ordering = ("email",)
     filter_horizontal = ()
     readonly_fields = ("last_login", "created_at")
-    fieldsets = ((None, {"fields": ("email", "name", "tenant", "role", "is_active", "last_login", "created_at")}),)
-    add_fieldsets = ((None, {"fields": ("email", "name", "tenant", "role", "password1", "password2")}),)
+    fieldsets = (
+        (
+            None,
+            {"fields": ("email", "name", "tenant", "role", "reads_bodies", "is_active", "last_login", "created_at")},
+        ),
+    )
+    add_fieldsets = ((None, {"fields": ("email", "name", "tenant", "role", "reads_bodies", "password1", "password2")}),)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
@@ -42,7 +47,8 @@ class UserAdmin(TenantModelAdmin, DjangoUserAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         # Nobody takes their own rights away by a slip, so a tenant always keeps an owner.
         own = ("role", "is_active", "is_superuser") if obj is not None and obj.pk == request.user.pk else ()
-        return (*self.readonly_fields, *own)
+        granted = () if may_grant_bodies(request.user) else ("reads_bodies",)
+        return (*self.readonly_fields, *own, *granted)
 
     def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "role":
@@ -75,6 +81,11 @@ class UserAdmin(TenantModelAdmin, DjangoUserAdmin):
         if obj is not None and self.has_change_permission(request, obj):
             context["password_url"] = reverse("admin:auth_user_password_change", args=[obj.pk])
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        if not change and obj.is_first_owner():
+            obj.reads_bodies = True
+        super().save_model(request, obj, form, change)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         with transaction.atomic():

@@ -39,6 +39,7 @@ class UserFactory(DjangoModelFactory):
     email = factory.Sequence("person{}@people.example".format)
     tenant = factory.SubFactory(TenantFactory)
     role = models.User.Role.OWNER
+    reads_bodies = factory.LazyAttribute(lambda user: user.role in ("owner", "admin"))
     password = factory.LazyAttribute(lambda user: _user_password(user.plain_password))
 
 

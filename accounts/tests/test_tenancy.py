@@ -5,7 +5,17 @@ from django.contrib.auth.models import AnonymousUser, Group
 from django.core.exceptions import ImproperlyConfigured
 
 from accounts.models import Account, ApiKey, AuditEntry, Tenant, User
-from accounts.tenancy import Area, Verb, may_edit_user, permits, roles_given_by, tenant_id_of, tenant_path, visible_to
+from accounts.tenancy import (
+    Area,
+    Verb,
+    may_edit_user,
+    may_grant_bodies,
+    permits,
+    roles_given_by,
+    tenant_id_of,
+    tenant_path,
+    visible_to,
+)
 from accounts.tests.factories import AccountFactory, ApiKeyFactory, AuditEntryFactory, TenantFactory, UserFactory
 
 # The columns of SEC-1: r read, c create, u update, d delete, a act
@@ -21,7 +31,8 @@ VERBS = {"r": Verb.READ, "c": Verb.CREATE, "u": Verb.UPDATE, "d": Verb.DELETE, "
 
 
 def person(role, **fields):
-    return User(role=role, tenant_id=fields.pop("tenant_id", Tenant().pk), email="p@acme.example", **fields)
+    fields = {"tenant_id": Tenant().pk, "email": "p@acme.example", "reads_bodies": True, **fields}
+    return User(role=role, **fields)
 
 
 @pytest.mark.parametrize("role", SEC_1)
@@ -48,6 +59,19 @@ def test_who_is_nobody_may_nothing(nobody):
     assert not any(permits(nobody, area, verb) for area in Area for verb in Verb)
     assert roles_given_by(nobody) == ()
     assert not may_edit_user(nobody, person("viewer"))
+
+
+@pytest.mark.parametrize("role", SEC_1)
+def test_bodies_are_read_with_a_permission_besides_the_role(role):
+    assert not permits(person(role, reads_bodies=False), Area.BODIES, Verb.READ)
+    assert permits(person(role, reads_bodies=False), Area.LOGS, Verb.READ)
+
+
+def test_owners_and_operators_grant_the_reading_of_bodies():
+    may = {role: may_grant_bodies(person(role, reads_bodies=False)) for role in SEC_1}
+    assert may == {"owner": True, "admin": False, "user": False, "viewer": False}
+    assert may_grant_bodies(User(is_superuser=True))
+    assert not may_grant_bodies(AnonymousUser())
 
 
 def test_an_operator_may_everything():
