@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from accounts import credentials, quota_warnings, quotas, shared_state
+from accounts.api import limits as requests
 from accounts.tests.factories import AccountFactory, TenantFactory, UserFactory
 from delivery import caps, intake, outbox
 from providers import health, limits
@@ -77,6 +78,7 @@ def _nothing_remembered():
     health.forget_all()
     limits.forget()
     caps.forget()
+    requests.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.urls import URLPattern, path, reverse
 from django.utils.http import urlencode
 
-from accounts import audit
+from accounts import audit, protected
 from accounts.crypto import EncryptedJSONField
 from accounts.models import AuditEntry, User
 from accounts.tenancy import Area, Person, Verb, permits, tenant_path, visible_to
@@ -207,12 +207,7 @@ class TenantModelAdmin(RoleMixin, ModelAdmin):
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Django's, but without loading what stands in the way: an account may have millions of messages."""
-        standing = [
-            f"{relation.related_model._meta.verbose_name_plural} that belong to it"
-            for relation in self.opts.related_objects
-            if relation.on_delete is models.PROTECT
-            and relation.related_model._base_manager.filter(**{f"{relation.field.name}__in": list(objs)}).exists()
-        ]
+        standing = protected.standing(self.model, list(objs))
         return ([], {}, set(), standing) if standing else super().get_deleted_objects(objs, request)
 
     def _audit_deletion(self, request: HttpRequest, obj: Any) -> None:

@@ -9,6 +9,8 @@ from delivery.api import endpoints as delivery
 from providers.api import endpoints as providers
 
 router = SimpleRouter()
+# With and without the slash: a redirect would lose what was posted.
+router.trailing_slash = "/?"
 for floor in (accounts, providers, delivery):
     floor.register(router)
 

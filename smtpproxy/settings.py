@@ -132,12 +132,13 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"show_search": True, "command_search": True, "show_all_applications": False},
 }
+API_REQUESTS_PER_MINUTE = env.int("API_REQUESTS_PER_MINUTE", 100, low=1)  # of one key, session or address (LIM-2)
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.api.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.api.permissions.MayDo"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["accounts.api.parsers.StrictJSON"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_FILTER_BACKENDS": [f"accounts.api.filters.{name}" for name in ("Filters", "Search", "Ordering")],
     "DEFAULT_PAGINATION_CLASS": "accounts.api.pagination.Keyset",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "accounts.api.errors.handle",
@@ -377,6 +378,7 @@ COMPOSE_ONLY = ("POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "PUBLISH_SMTP", "PUBLI
 env.check_names(
     prefixes=(
         "ALLOWED_",
+        "API_",
         "CONSISTENCY_",
         "CREDENTIAL_",
         "CSRF_",

@@ -9,6 +9,8 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.request import Request
 
 from accounts import api_keys
+from accounts.api import limits
+from accounts.api_keys import KeyIdentity
 from accounts.identity import AuthenticationFailed
 from accounts.tenancy import Person
 
@@ -16,10 +18,31 @@ REALM = 'Bearer realm="api"'
 KEY_PREFIX = b"smk_"
 
 
+NETWORK_NOT_ALLOWED = "Requests from this network are not allowed."
+
+
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <access token or API key>`."""
+    """`Authorization: Bearer <access token or API key>`.
+
+    Whoever it is, the request is counted (LIM-2): for the key or session; for the address when it shows neither. An
+    action that falls under limits of its own is named in the view's `unlimited`.
+    """
 
     def authenticate(self, request: Request) -> tuple[Person, Any] | None:
+        address = request.META.get("REMOTE_ADDR")
+        try:
+            found = self._identify(request)
+        except exceptions.AuthenticationFailed:
+            limits.count("address", address)
+            raise
+        if found is None:
+            limits.count("address", address)
+        elif not _unlimited(request):
+            person, session = found
+            limits.count(*(("key", person.key_id) if isinstance(person, KeyIdentity) else ("session", session)))
+        return found
+
+    def _identify(self, request: Request) -> tuple[Person, Any] | None:
         scheme, _, token = get_authorization_header(request).partition(b" ")
         if scheme.lower() != b"bearer":
             return None
@@ -28,11 +51,28 @@ class BearerAuthentication(BaseAuthentication):
             return self._by_key(request, token), None
         raise exceptions.AuthenticationFailed(code="token_not_valid")
 
-    def _by_key(self, request: Request, token: bytes) -> Person:
+    def _by_key(self, request: Request, token: bytes) -> KeyIdentity:
         try:
             return api_keys.verify_api_key(token.decode("ascii", "replace"), request.META.get("REMOTE_ADDR"))
         except AuthenticationFailed as error:
+            if error.code == "network_not_allowed":
+                raise exceptions.PermissionDenied(NETWORK_NOT_ALLOWED, code="network_not_allowed") from error
             raise exceptions.AuthenticationFailed("This API key is not valid.", code="key_not_valid") from error
 
-    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 -- DRF's hook
+    def authenticate_header(self, request: Request) -> str:
         return REALM
+
+
+class Nobody(BaseAuthentication):
+    """For views that everybody may ask, whatever is in the header; counted by address."""
+
+    def authenticate(self, request: Request) -> None:
+        limits.count("address", request.META.get("REMOTE_ADDR"))
+
+    def authenticate_header(self, request: Request) -> str:
+        return REALM
+
+
+def _unlimited(request: Request) -> bool:
+    view = (request.parser_context or {}).get("view")
+    return getattr(view, "action", None) in getattr(view, "unlimited", ())

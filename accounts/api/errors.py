@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from django.core.exceptions import PermissionDenied
 from django.core.exceptions import ValidationError as ModelError
-from django.db import InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -70,6 +70,8 @@ def _as_api_error(error: Exception) -> Exception:
     if isinstance(error, OperationalError | InterfaceError):
         log.warning("database does not answer", error=type(error).__name__)
         return Unavailable()
+    if isinstance(error, IntegrityError):  # a row that came in between, or one that others belong to
+        return Conflict()
     if isinstance(error, Http404):
         return exceptions.NotFound()
     if isinstance(error, PermissionDenied):

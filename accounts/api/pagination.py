@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ValidationError as ModelError
+from django.db import DataError
 from rest_framework import exceptions
 from rest_framework.pagination import CursorPagination
+
+from accounts.api.parsers import usable
 
 
 class Keyset(CursorPagination):
@@ -18,9 +22,12 @@ class Keyset(CursorPagination):
     invalid_cursor_message = "This is no cursor of ours."
 
     def paginate_queryset(self, queryset: Any, request: Any, view: Any = None) -> Any:
+        if not usable(request.query_params.get(self.cursor_query_param, "")):
+            raise exceptions.ValidationError({"cursor": [self.invalid_cursor_message]})
         try:
             return super().paginate_queryset(queryset, request, view)
-        except exceptions.NotFound as error:
+        except (exceptions.NotFound, ModelError, ValueError, DataError) as error:
+            # A cursor somebody has written themselves may say that it is at anything.
             raise exceptions.ValidationError({"cursor": [self.invalid_cursor_message]}) from error
 
     def get_page_size(self, request: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.db import models, transaction
@@ -10,7 +11,8 @@ from django.http import Http404
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.request import Request
 
-from accounts import audit
+from accounts import audit, protected
+from accounts.api.errors import Conflict
 from accounts.models import Tenant, User
 from accounts.tenancy import Area, Person, Verb, tenant_path, visible_to
 
@@ -25,17 +27,47 @@ def actor(request: Request) -> User | str:
     return request.user if isinstance(request.user, User) else str(request.user)
 
 
+GRANTED = "Only a platform operator may change this."
+
+
+class VisibleRelatedField(serializers.PrimaryKeyRelatedField[Any]):
+    """Another row by its key; one the caller may not know of is one that is not there."""
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        rows = super().get_queryset()
+        request = self.context.get("request")
+        if rows is None or request is None:
+            raise TypeError("a related row is chosen by somebody")
+        return visible_to(request.user, rows)
+
+
 class RowSerializer(serializers.ModelSerializer[Any]):
     """A row as JSON. What is given is checked by the model as well, so that no door knows rules of its own.
 
     A row that belongs to a tenant says which in `tenant`: for a person of a tenant it is always their own.
     """
 
+    serializer_related_field = VisibleRelatedField
+    operators_only: ClassVar[tuple[str, ...]] = ()
+    """Fields that others may read, and give as they are."""
+
+    def get_validators(self) -> list[Any]:
+        return []  # of rows that belong together: the model's own say it
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         unknown = sorted(set(self.initial_data) - set(self.fields)) if isinstance(self.initial_data, dict) else []
         if unknown:
             raise serializers.ValidationError({name: ["There is no such field."] for name in unknown})
+        self.refuse_grants(attrs, self.operators_only)
         return attrs
+
+    def refuse_grants(self, attrs: dict[str, Any], granted: Iterable[str]) -> None:
+        """Raise ValidationError when somebody else than an operator changes one of these fields."""
+        row = self.instance or self.Meta.model()  # type: ignore[misc]
+        if not self.context["request"].user.is_superuser:
+            changed = [name for name in granted if name in attrs and attrs[name] != getattr(row, name)]
+            if changed:
+                raise serializers.ValidationError({name: [GRANTED] for name in changed})
 
     def save_checked(self, row: Any) -> Any:
         """`row` with what was given, checked whole and saved; a subclass with settings beside fields extends it."""
@@ -55,6 +87,10 @@ class TenantViewSet(viewsets.GenericViewSet[Any]):
     areas: ClassVar[dict[str, Area]] = {}
     """Where an action belongs to another area than the rest."""
     lookup_value_regex = "[^/]+"
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {**super().default_response_headers, "Cache-Control": "no-store"}
 
     def get_queryset(self) -> models.QuerySet[Any]:
         rows = super().get_queryset()
@@ -111,6 +147,8 @@ class UpdateMixin(mixins.UpdateModelMixin):
 class DestroyMixin(mixins.DestroyModelMixin):
     def perform_destroy(self, instance: Any) -> None:
         with transaction.atomic():
+            if standing := protected.standing(type(instance), [instance]):
+                raise Conflict(f"There are {' and '.join(standing)}.")
             self.note("deleted", instance, audit.differences(type(instance), audit.values(instance), {}))  # type: ignore[attr-defined]
             instance.delete()
 
