@@ -97,8 +97,7 @@ class ProviderAdmin(TrialPage, HealthMixin):
 
     def offered_types(self, request: HttpRequest) -> list[str]:
         """The types this person may add; those that act on our own machine are the operator's."""
-        everything = request.user.is_superuser
-        return [type_ for type_ in registry.types() if everything or not registry.backend_class(type_).sandbox]
+        return [*registry.offered(by_operator=request.user.is_superuser)]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is not None and obj.type not in self.offered_types(request):

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django import forms
-from django.conf import settings
 from django.contrib.admin.widgets import AdminIntegerFieldWidget
 from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 
 from accounts.forms import ErrorsAnywhere, LongTextField, NumbersField
-from providers import destinations, registry
+from providers import entered, registry
 from providers.base import ConfigField
 from providers.conditions import FIELDS
 from providers.models import SCHEDULE, Provider, RoutingRule, RoutingTarget
@@ -21,20 +20,11 @@ PREFIX = "config_"
 CLEAR = "_clear"
 WIDTH = 50
 """Characters of a field that are in sight: a URL or a key shall be read in one piece."""
-_SECRET = {"autocomplete": "new-password", "size": WIDTH}
-_DESTINATION = frozenset(
-    {"host", "port", "base_url", "login_url", "security", "allow_plaintext", "verify_certificate", "ca_certificate"}
-)
-"""Settings that say who is given the secrets."""
 
 
 class ProviderForm(ErrorsAnywhere, forms.ModelForm):
-    """Made per type by `provider_form`. A stored secret is never put into the page; left empty it is kept.
-
-    A stored secret does not follow a change of server: who may edit a provider could otherwise have it sent to a
-    server of their own. Private and loopback addresses are for operators, unless PROVIDER_PRIVATE_NETWORKS lets
-    tenants use them; see `destinations` for what is known of an address when it is saved.
-    """
+    """Made per type by `provider_form`. A stored secret is never put into the page; left empty it is kept: see
+    `entered`."""
 
     provider_type: ClassVar[str]
     specs: ClassVar[tuple[ConfigField, ...]]
@@ -72,31 +62,16 @@ class ProviderForm(ErrorsAnywhere, forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        config: dict[str, Any] = {}
-        for spec in self.specs:
-            value = cleaned.get(PREFIX + spec.name)
-            if spec.kind == "secret" and not value:
-                value = None if cleaned.get(PREFIX + spec.name + CLEAR) else self._kept(spec, cleaned)
-            if value not in (None, ""):
-                config[spec.name] = value
-        self.instance.config = config
-        if not self.by_operator and not settings.PROVIDER_PRIVATE_NETWORKS and self._goes_elsewhere(cleaned):
-            for name in destinations.private_settings(config):
-                self.add_error(PREFIX + name, "Private and local addresses are the platform operator's to use.")
+        self.instance.config, problems = entered.combine(
+            self.specs,
+            {spec.name: cleaned.get(PREFIX + spec.name) for spec in self.specs},
+            self.stored,
+            removed=[spec.name for spec in self.specs if cleaned.get(PREFIX + spec.name + CLEAR)],
+            by_operator=self.by_operator,
+        )
+        for name, problem in problems.items():
+            self.add_error(PREFIX + name, problem)
         return cleaned
-
-    def _kept(self, spec: ConfigField, cleaned: dict[str, Any]) -> Any:
-        stored = self.stored.get(spec.name)
-        if stored and self._goes_elsewhere(cleaned):
-            self.add_error(PREFIX + spec.name, "Enter it again: the server it is sent to has changed.")
-        return stored
-
-    def _goes_elsewhere(self, cleaned: dict[str, Any]) -> bool:
-        def before(spec: ConfigField) -> Any:
-            return self.stored.get(spec.name, spec.default)
-
-        watched = (spec for spec in self.specs if spec.name in _DESTINATION)
-        return any((cleaned.get(PREFIX + spec.name) or None) != (before(spec) or None) for spec in watched)
 
 
 def provider_form(type_: str, *, stored: Mapping[str, Any], by_operator: bool = False) -> type[ProviderForm]:

@@ -46,6 +46,11 @@ def types() -> tuple[str, ...]:
     return tuple(type_ for type_ in _PATHS if type_ not in _FOR_TESTS)
 
 
+def offered(*, by_operator: bool) -> tuple[str, ...]:
+    """The types this person may add; those that act on our own machine are the operator's."""
+    return tuple(type_ for type_ in types() if by_operator or not backend_class(type_).sandbox)
+
+
 def label(type_: str) -> str:
     """The type as people are offered it."""
     told = _LABELS.get(type_)

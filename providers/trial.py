@@ -20,8 +20,9 @@ import structlog
 from django.utils import timezone
 
 from accounts import shared_state
+from accounts.api_keys import KeyIdentity
 from accounts.ids import uuid7
-from accounts.models import User
+from accounts.tenancy import Person
 from providers import connections
 from providers.base import Backend, Content, Mailbox, OutboundMessage, RecipientStatus, SendResult
 from providers.exceptions import ProviderError, TemporaryFailure
@@ -56,10 +57,11 @@ class Trial:
     provider_message_id: str = ""
 
 
-def may_try(person: User) -> bool:
-    """Whether this person has not made too many trials in this minute; counts this one. Raises
+def may_try(person: Person) -> bool:
+    """Whether this person, or key, has not made too many trials in this minute; counts this one. Raises
     shared_state.Unavailable."""
-    return int(_COUNT([shared_state.key("trial", person.pk)])) <= PER_MINUTE
+    who = person.key_id if isinstance(person, KeyIdentity) else person.pk
+    return int(_COUNT([shared_state.key("trial", who)])) <= PER_MINUTE
 
 
 def check(provider: Provider) -> Trial:
