@@ -15,8 +15,9 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.urls import URLPattern, path, reverse
 from django.utils.http import urlencode
 
-from accounts import audit, protected
+from accounts import audit, badges, protected
 from accounts.crypto import EncryptedJSONField
+from accounts.list_look import ListLook
 from accounts.models import AuditEntry, User
 from accounts.tenancy import Area, Person, Verb, permits, tenant_path, visible_to
 
@@ -91,9 +92,10 @@ class RoleInline(RoleMixin, TabularInline):
 
     extra = 0
     show_change_link = False
+    readonly_preprocess_fields: ClassVar[dict[str, Any]] = {"status": badges.status}
 
 
-class TenantModelAdmin(RoleMixin, ModelAdmin):
+class TenantModelAdmin(ListLook, RoleMixin, ModelAdmin):
     """The admin of a model that belongs to a tenant.
 
     Tenant people see and choose rows of their tenant only, another tenant's row is a 404, and what they make is
@@ -101,11 +103,10 @@ class TenantModelAdmin(RoleMixin, ModelAdmin):
     Every change leaves an audit entry.
     """
 
-    show_full_result_count = False
-    list_per_page = 50
-    list_max_show_all = 200
     buttons: ClassVar[Sequence[str]] = ()
     """Names of actions that a single row's page offers as buttons."""
+    dangerous: ClassVar[frozenset[str]] = frozenset({"cancel", "suspend", "revoke", "delete_now"})
+    """Those among them that are marked as dangerous."""
     secret_fields: ClassVar[frozenset[str]] = audit.SECRET_FIELDS | {"config"}
 
     # --- own tenant only ------------------------------------------------------------------------------------
@@ -258,7 +259,7 @@ class TenantModelAdmin(RoleMixin, ModelAdmin):
         if obj is not None:
             base = f"admin:{self.opts.app_label}_{self.opts.model_name}"
             context["row_buttons"] = [
-                (reverse(f"{base}_do", args=[quote(obj.pk), name]), label)
+                (reverse(f"{base}_do", args=[quote(obj.pk), name]), label, name in self.dangerous)
                 for name, label in self._buttons(request, obj).items()
             ]
             context["row_links"] = self.get_links(request, obj)

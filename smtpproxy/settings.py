@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from delivery import queues
-from smtpproxy import keys, metrics_folder, private, sockets
+from smtpproxy import keys, look, metrics_folder, private, sockets
 from smtpproxy.brokers import configuration as brokers
 from smtpproxy.brokers import names
 from smtpproxy.env import Env
@@ -127,10 +127,18 @@ INVITATION_MAX_AGE = env.int("INVITATION_MAX_AGE", 7 * 86_400, low=60)
 UNFOLD = {
     "SITE_TITLE": "smtpproxy",
     "SITE_HEADER": "smtpproxy",
-    "SITE_SYMBOL": "outgoing_mail",
+    "SITE_ICON": "smtpproxy.look.icon",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "smtpproxy.look.icon"}],
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
-    "SIDEBAR": {"show_search": True, "command_search": True, "show_all_applications": False},
+    "STYLES": ["smtpproxy.look.style"],
+    "COLORS": look.COLORS,
+    "SIDEBAR": {
+        "show_search": True,
+        "command_search": True,
+        "show_all_applications": False,
+        "navigation": "smtpproxy.navigation.navigation",
+    },
 }
 API_REQUESTS_PER_MINUTE = env.int("API_REQUESTS_PER_MINUTE", 100, low=1)  # of one key, session or address (LIM-2)
 REST_FRAMEWORK: dict[str, Any] = {
