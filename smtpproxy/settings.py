@@ -141,6 +141,8 @@ UNFOLD = {
     },
 }
 API_REQUESTS_PER_MINUTE = env.int("API_REQUESTS_PER_MINUTE", 100, low=1)  # of one key, session or address (LIM-2)
+API_ACCESS_MINUTES = env.int("API_ACCESS_MINUTES", 15, low=1, high=24 * 60)
+API_REFRESH_DAYS = env.int("API_REFRESH_DAYS", 7, low=1, high=365)
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.api.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.api.permissions.MayDo"],

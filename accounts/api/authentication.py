@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.request import Request
+from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 
-from accounts import api_keys
-from accounts.api import limits
+from accounts import api_keys, second_factor, sessions
+from accounts.api import limits, tokens
 from accounts.api_keys import KeyIdentity
 from accounts.identity import AuthenticationFailed
+from accounts.models import UserSession
+from accounts.sessions import SessionEnded
 from accounts.tenancy import Person
 
 REALM = 'Bearer realm="api"'
 KEY_PREFIX = b"smk_"
 
 
+NOT_VALID = "The token is not valid."
 NETWORK_NOT_ALLOWED = "Requests from this network are not allowed."
 
 
@@ -39,7 +43,7 @@ class BearerAuthentication(BaseAuthentication):
             limits.count("address", address)
         elif not _unlimited(request):
             person, session = found
-            limits.count(*(("key", person.key_id) if isinstance(person, KeyIdentity) else ("session", session)))
+            limits.count(*(("key", person.key_id) if isinstance(person, KeyIdentity) else ("session", session.pk)))
         return found
 
     def _identify(self, request: Request) -> tuple[Person, Any] | None:
@@ -49,7 +53,23 @@ class BearerAuthentication(BaseAuthentication):
         token = token.strip()
         if token.startswith(KEY_PREFIX):
             return self._by_key(request, token), None
-        raise exceptions.AuthenticationFailed(code="token_not_valid")
+        return self._by_token(request, token)
+
+    def _by_token(self, request: Request, text: bytes) -> tuple[Person, UserSession]:
+        address = request.META.get("REMOTE_ADDR")
+        try:
+            token = tokens.Access(cast(Any, text))
+            session = sessions.find(token.get(tokens.SESSION), UserSession.Kind.API, address)
+        except ExpiredTokenError as error:
+            raise exceptions.AuthenticationFailed("The access token has expired.", code="TOKEN_EXPIRED") from error
+        except TokenError as error:
+            raise exceptions.AuthenticationFailed(NOT_VALID, code="token_not_valid") from error
+        except SessionEnded as error:
+            raise session_ended(error) from error
+        if second_factor.lacking(session.user):
+            raise exceptions.PermissionDenied("Set up a second factor in the admin.", code="second_factor_lacking")
+        sessions.touch(session, address)
+        return session.user, session
 
     def _by_key(self, request: Request, token: bytes) -> KeyIdentity:
         try:
@@ -71,6 +91,13 @@ class Nobody(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return REALM
+
+
+def session_ended(error: SessionEnded) -> exceptions.APIException:
+    """What a client is told of a session that is over."""
+    if error.code == "network_not_allowed":
+        return exceptions.PermissionDenied(NETWORK_NOT_ALLOWED, code="network_not_allowed")
+    return exceptions.AuthenticationFailed(NOT_VALID, code="token_not_valid")
 
 
 def _unlimited(request: Request) -> bool:

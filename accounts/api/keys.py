@@ -16,6 +16,7 @@ from rest_framework.response import Response
 
 from accounts import api_keys, audit
 from accounts.api.errors import Conflict
+from accounts.api.given import Given
 from accounts.api.views import CreateMixin, DestroyMixin, ReadViewSet, RowSerializer
 from accounts.models import ApiKey
 from accounts.tenancy import Area, Verb
@@ -64,7 +65,7 @@ class IssuedKeySerializer(ApiKeySerializer):
         return super().save_checked(row)
 
 
-class RotationSerializer(serializers.Serializer[Any]):
+class RotationSerializer(Given):
     """How long the old key goes on working, in seconds (a day unless told otherwise), and when the new one ends."""
 
     overlap = serializers.IntegerField(min_value=0, max_value=int(MOST_OVERLAP.total_seconds()), default=86_400)
@@ -73,10 +74,7 @@ class RotationSerializer(serializers.Serializer[Any]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if attrs["expires_at"] is not None:
             in_future(attrs["expires_at"])
-        unknown = sorted(set(self.initial_data) - set(self.fields))
-        if unknown:
-            raise serializers.ValidationError({name: ["There is no such field."] for name in unknown})
-        return attrs
+        return super().validate(attrs)
 
 
 class ApiKeyFilter(filters.FilterSet):
@@ -106,13 +104,12 @@ class ApiKeyViewSet(CreateMixin, DestroyMixin, ReadViewSet):
     def rotate(self, request: Request, **_: Any) -> Response:
         """A new key with the account, name and scopes of this one, which goes on working for `overlap` seconds."""
         key = self.get_object()
-        asked = RotationSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
+        asked = RotationSerializer.of(request)
         with transaction.atomic():
             if ApiKey.objects.select_for_update().get(pk=key.pk).revoked_at is not None:
                 raise Conflict("The key is revoked.")
-            overlap = timedelta(seconds=asked.validated_data["overlap"])
-            new, text = api_keys.rotate_api_key(key, overlap=overlap, expires_at=asked.validated_data["expires_at"])
+            overlap = timedelta(seconds=asked["overlap"])
+            new, text = api_keys.rotate_api_key(key, overlap=overlap, expires_at=asked["expires_at"])
             self.note("rotated", key, {"successor": [None, new.prefix]})
             self.note("created", new, audit.differences(ApiKey, {}, audit.values(new)))
         new.issued_key = text  # type: ignore[attr-defined]

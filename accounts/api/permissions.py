@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from accounts.models import User
 from accounts.tenancy import Area, Verb, permits
 
 _VERBS = {
@@ -17,6 +18,13 @@ _VERBS = {
     "partial_update": Verb.UPDATE,
     "destroy": Verb.DELETE,
 }
+
+
+class PersonsOnly(BasePermission):
+    """Somebody who signed in, whatever their role; no API key."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return isinstance(request.user, User) and request.user.is_active
 
 
 class MayDo(BasePermission):

@@ -30,6 +30,7 @@ class TenantSerializer(RowSerializer):
             "unknown_outcome",
             "lossless",
             "client_networks",
+            "second_factor_required",
             "body_days",
             "dead_letter_days",
             "row_days",

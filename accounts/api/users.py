@@ -12,10 +12,11 @@ from rest_framework import exceptions, serializers
 from accounts.api.errors import Conflict
 from accounts.api.views import RowSerializer, RowViewSet
 from accounts.models import User
-from accounts.tenancy import Area, may_edit_user, roles_given_by
+from accounts.tenancy import Area, may_edit_user, may_grant_bodies, roles_given_by
 
 OWN_RIGHTS = "Nobody changes their own rights."
 OWN_SECRET = "Your own password is changed at auth/password."  # noqa: S105
+OWNERS_GRANT = "Only an owner lets others read bodies."
 NOT_YOURS_TO_GIVE = "You may not give this role."
 
 
@@ -38,6 +39,7 @@ class UserSerializer(RowSerializer):
             "tenant",
             "role",
             "is_active",
+            "reads_bodies",
             "is_superuser",
             "password",
             "last_login",
@@ -57,6 +59,9 @@ class UserSerializer(RowSerializer):
                 refused["password"] = OWN_SECRET
             if refused:
                 raise serializers.ValidationError({name: [text] for name, text in refused.items()})
+        before = getattr(other, "reads_bodies", False)
+        if attrs.get("reads_bodies", before) != before and not may_grant_bodies(caller):
+            raise serializers.ValidationError({"reads_bodies": [OWNERS_GRANT]})
         role = attrs.get("role", "")
         if role and role not in roles_given_by(caller):
             raise exceptions.PermissionDenied(NOT_YOURS_TO_GIVE)
@@ -72,6 +77,9 @@ class UserSerializer(RowSerializer):
             row.set_password(password)
         elif row._state.adding:
             row.set_unusable_password()
+        if row._state.adding and "reads_bodies" not in self.validated_data:
+            row.role = self.validated_data.get("role", "")
+            row.reads_bodies = row.is_first_owner()
         return super().save_checked(row)
 
 

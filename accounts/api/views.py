@@ -10,9 +10,11 @@ from django.db import models, transaction
 from django.http import Http404
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.request import Request
+from rest_framework.views import APIView
 
 from accounts import audit, protected
 from accounts.api.errors import Conflict
+from accounts.api.given import unknown_fields
 from accounts.models import Tenant, User
 from accounts.tenancy import Area, Person, Verb, tenant_path, visible_to
 
@@ -55,9 +57,7 @@ class RowSerializer(serializers.ModelSerializer[Any]):
         return []  # of rows that belong together: the model's own say it
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        unknown = sorted(set(self.initial_data) - set(self.fields)) if isinstance(self.initial_data, dict) else []
-        if unknown:
-            raise serializers.ValidationError({name: ["There is no such field."] for name in unknown})
+        unknown_fields(self, self.fields)
         self.refuse_grants(attrs, self.operators_only)
         return attrs
 
@@ -78,7 +78,15 @@ class RowSerializer(serializers.ModelSerializer[Any]):
         return row
 
 
-class TenantViewSet(viewsets.GenericViewSet[Any]):
+class NoStore(APIView):
+    """Answers are for who asked, and not to be kept on the way."""
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {**super().default_response_headers, "Cache-Control": "no-store"}
+
+
+class TenantViewSet(NoStore, viewsets.GenericViewSet[Any]):
     """Rows of one area. Another tenant's row is 404, as one that never was; `lookup` is by UUID."""
 
     area: ClassVar[Area]
@@ -87,10 +95,6 @@ class TenantViewSet(viewsets.GenericViewSet[Any]):
     areas: ClassVar[dict[str, Area]] = {}
     """Where an action belongs to another area than the rest."""
     lookup_value_regex = "[^/]+"
-
-    @property
-    def default_response_headers(self) -> dict[str, str]:
-        return {**super().default_response_headers, "Cache-Control": "no-store"}
 
     def get_queryset(self) -> models.QuerySet[Any]:
         rows = super().get_queryset()

@@ -1,5 +1,7 @@
 """Who may ask which endpoint of tenants, people and accounts: the floor's part of the table (SEC-1)."""
 
+from accounts import sessions
+from accounts.models import ApiKey
 from accounts.tests.api_table import ALL, Line
 from accounts.tests.factories import AccountFactory, ApiKeyFactory, UserFactory
 
@@ -13,6 +15,13 @@ LINES = {
     "GET tenants/{id}": Line(ALL, row="tenant"),
     "PUT tenants/{id}": Line(ADMINS, row="tenant", body={"name": "Other"}, expect=400),
     "PATCH tenants/{id}": Line(ADMINS, row="tenant", body={"name": "Other"}),
+    "POST auth/login": Line(public=True),
+    "POST auth/refresh": Line(public=True),
+    "POST auth/logout": Line(ALL, expect=204),
+    "POST auth/password": Line(ALL, expect=400),
+    "GET auth/me": Line(ALL, scopes=" ".join(ApiKey.Scope.values)),
+    "GET auth/sessions": Line(ALL),
+    "DELETE auth/sessions/{id}": Line(ALL, row="session", expect=404),
     "GET users": Line(USERS),
     "POST users": Line(ADMINS, body={"email": "new@acme.example", "role": "viewer"}, expect={201, 400}),
     "GET users/{id}": Line(USERS, row="user"),
@@ -39,10 +48,12 @@ LINES = {
 
 def rows_of(tenant, account):
     """One row of each kind; `account` is the one whose key asks."""
+    user = UserFactory(tenant=tenant, role="viewer", email=f"marker@{tenant.slug}.example")
     return {
+        "user": user,
+        "session": sessions.begin(user, "api", client_ip=None),
         "tenant": tenant,
         "account": account,
         "unused_account": AccountFactory(tenant=tenant, username=f"unused@{tenant.slug}"),
-        "user": UserFactory(tenant=tenant, role="viewer", email=f"marker@{tenant.slug}.example"),
         "api_key": ApiKeyFactory(account=account, name=f"key of {tenant.slug}"),
     }

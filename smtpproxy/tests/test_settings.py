@@ -25,6 +25,8 @@ EFFECTS = {
     "CREDENTIAL_KEYS": (KEYS, "s.CREDENTIAL_KEYS", KEYS.split(",")),
     "ALLOWED_HOSTS": ("a.example,b.example", "s.ALLOWED_HOSTS", ["a.example", "b.example"]),
     "CSRF_TRUSTED_ORIGINS": ("https://a.example", "s.CSRF_TRUSTED_ORIGINS", ["https://a.example"]),
+    "API_ACCESS_MINUTES": ("5", "s.API_ACCESS_MINUTES", 5),
+    "API_REFRESH_DAYS": ("6", "s.API_REFRESH_DAYS", 6),
     "API_REQUESTS_PER_MINUTE": ("7", "s.API_REQUESTS_PER_MINUTE", 7),
     "WEB_HOST": ("::1", "g.bind", "[::1]:8123"),
     "WEB_PORT": ("8123", "g.bind", "[::1]:8123"),
