@@ -11,6 +11,7 @@ from smtpproxy import keys, look, metrics_folder, private, sockets
 from smtpproxy.brokers import configuration as brokers
 from smtpproxy.brokers import names
 from smtpproxy.env import Env
+from smtpproxy.security import STRICT
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env(BASE_DIR / ".env")
@@ -69,9 +70,12 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
+    "smtpproxy.security.permissions_policy",
+    "smtpproxy.security.PolicyMiddleware",
     "smtpproxy.probes.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.gzip.GZipMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -80,6 +84,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+CONTENT_SECURITY_POLICY = {"DIRECTIVES": STRICT}
 ROOT_URLCONF = "smtpproxy.urls"
 WSGI_APPLICATION = "smtpproxy.wsgi.application"
 TEMPLATES = [
@@ -212,7 +217,12 @@ else:
     }
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+    # Collected files have names that change with what is in them, so that browsers may keep them for ever.
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if STATIC_ROOT.is_dir() or "collectstatic" in sys.argv
+        else "whitenoise.storage.CompressedStaticFilesStorage"
+    },
     "messages": _messages_storage,
 }
 
