@@ -11,7 +11,6 @@ from accounts.models import AuditEntry, QuotaWarning
 __all__ = ("account_admin", "api_key_admin", "tenants_admin", "user_admin")
 
 admin.site.site_header = admin.site.site_title = "smtpproxy"
-admin.site.index_title = "Administration"
 admin.site.site_url = None
 admin.site.register(AuditEntry, audit_admin.AuditEntryAdmin)
 admin.site.register(QuotaWarning, quota_admin.QuotaWarningAdmin)

@@ -11,6 +11,7 @@ from django.db.models import Count, Min, Q
 from django.utils import timezone
 
 from accounts import shared_state
+from accounts.models import Tenant
 from delivery import caps, queue, queues, worker_notes
 from delivery.caps import Cap
 from delivery.models import DUE_STATUSES, Message, MessageStatus
@@ -66,15 +67,17 @@ def states() -> list[QueueState]:
     ]
 
 
-def messages() -> dict[str, Waiting]:
-    """What waits or is under way, by the queue of the message. One look at what is due: its cost grows with that, not
-    with what has ended or is scheduled for later."""
+def messages(tenant: Tenant | None = None) -> dict[str, Waiting]:
+    """What waits or is under way, of all or of one tenant, by the queue of the message. One look at what is due: its
+    cost grows with that, not with what has ended or is scheduled for later."""
     now = timezone.now()
     found = Message.objects.filter(
         Q(next_attempt_at__lte=now)
         | Q(status=MessageStatus.QUEUED, next_attempt_at__lte=now + FRESH_FOR)
         | Q(status=MessageStatus.PROCESSING)
     )
+    if tenant is not None:
+        found = found.filter(tenant=tenant)
     by_queue: dict[str, dict[str, int]] = {}
     oldest: dict[str, datetime] = {}
     rows = found.order_by().values("queue", "status").annotate(count=Count("pk"), first=Min("next_attempt_at"))

@@ -30,6 +30,7 @@ class Group(StrEnum):
     DAY = "day"
     PROVIDER = "provider"
     ACCOUNT = "account"
+    TENANT = "tenant"
     STATUS = "status"
 
 
@@ -107,6 +108,7 @@ class _Line:
     """What an hour, or several together, bring to a line of the statistic. Fields nobody asked for are None."""
 
     hour: datetime | None
+    tenant: uuid.UUID | None
     account: uuid.UUID | None
     provider: uuid.UUID | None
     provider_name: str | None
@@ -122,6 +124,7 @@ _ASKED: dict[Group | None, tuple[str, ...]] = {
     Group.HOUR: ("hour",),
     Group.DAY: ("hour",),
     Group.ACCOUNT: ("account_id",),
+    Group.TENANT: ("tenant_id",),
     Group.PROVIDER: ("provider_id", "provider_name"),
     Group.STATUS: (),
     None: (),
@@ -160,8 +163,8 @@ def _place(line: _Line, group_by: Group | None) -> tuple[Any, str] | None:
             return line.hour, f"{line.hour:%Y-%m-%d %H:00}"
         case Group.DAY if line.hour:
             return line.hour.replace(hour=0), f"{line.hour:%Y-%m-%d}"
-        case Group.ACCOUNT:
-            return line.account, ""
+        case Group.ACCOUNT | Group.TENANT:
+            return line.account if group_by is Group.ACCOUNT else line.tenant, ""
         case Group.PROVIDER:
             return None if message else (line.provider, line.provider_name or "")
         case Group.STATUS:
@@ -176,9 +179,10 @@ def _lines(tenant: Tenant | None, first: datetime, last: datetime, asked: tuple[
         yield from _of_totals(tenant, first, min(last, made), asked)
     hour = hours.next_with_rows(first if made is None else max(first, made))
     while hour is not None and hour < last:
-        for (_, account, provider, name, what), one in hours.add_up(hour, hour + HOUR, tenant).items():
+        for (owner, account, provider, name, what), one in hours.add_up(hour, hour + HOUR, tenant).items():
             yield _Line(
                 hour,
+                owner,
                 account,
                 provider,
                 name,
@@ -199,7 +203,7 @@ def _of_totals(tenant: Tenant | None, first: datetime, last: datetime, asked: tu
 
     def line(*values: Any) -> _Line:
         known = dict(zip(asked, values, strict=False))
-        place = [known.get(name) for name in ("hour", "account_id", "provider_id", "provider_name")]
+        place = [known.get(name) for name in ("hour", "tenant_id", "account_id", "provider_id", "provider_name")]
         return _Line(*place, *values[len(asked) :])  # type: ignore[arg-type]
 
     sums = [Sum(name) for name in ("count", "recipients", "octets", "duration_ms")]

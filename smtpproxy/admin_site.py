@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
 
 if TYPE_CHECKING:  # unfold has no types; its site is Django's with a theme
     from django.contrib.admin import AdminSite as UnfoldAdminSite
@@ -12,3 +15,11 @@ else:
 
 class AdminSite(UnfoldAdminSite):
     """Django's admin in the theme of django-unfold, which brings every asset along (ADM-1)."""
+
+    index_title = "Dashboard"
+    index_template = "admin/dashboard/index.html"
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        from smtpproxy.dashboard import overview  # noqa: PLC0415 -- models are not loaded when the site is made
+
+        return super().index(request, {**overview.context(request), **(extra_context or {})})
