@@ -1,7 +1,7 @@
 """The REST API: every endpoint below `/api/v1/`, by the floor it belongs to."""
 
-from django.urls import URLPattern, URLResolver, path
-from drf_spectacular.views import SpectacularAPIView
+from django.urls import URLPattern, URLResolver, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
 from accounts.api import endpoints as accounts
@@ -15,7 +15,8 @@ for floor in (accounts, providers, delivery):
     floor.register(router)
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("schema/", SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]), name="api-schema"),
+    re_path("^schema/?$", SpectacularAPIView.as_view(), name="api-schema"),
+    re_path("^docs/?$", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), name="api-docs"),
     *accounts.urlpatterns,
     *delivery.urlpatterns,
     *router.urls,

@@ -20,6 +20,11 @@ def no_icon(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     return HttpResponse(status=204, headers={"Cache-Control": "max-age=86400"})
 
 
+handler400 = "smtpproxy.error_pages.bad_request"
+handler403 = "smtpproxy.error_pages.forbidden"
+handler404 = "smtpproxy.error_pages.not_found"
+handler500 = "smtpproxy.error_pages.server_error"
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("favicon.ico", no_icon),
