@@ -136,6 +136,11 @@ class Tenant(Quotas, Row):
         help_text="Empty: for ever.",
     )
 
+    deletes_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When everything of it is removed; suspended until then."
+    )
+    status_before_deletion = models.CharField(max_length=16, choices=Status, blank=True, editable=False)
+
     class Meta:
         ordering = ("name",)
         constraints = [
@@ -154,6 +159,8 @@ class Tenant(Quotas, Row):
     def clean(self) -> None:
         super().clean()
         given = (self.row_days, self.body_days, self.dead_letter_days)
+        if self.deletes_at is not None and self.status != self.Status.SUSPENDED:
+            raise ValidationError({"status": "It is to be deleted: cancel that first."})
         if all(isinstance(days, int) for days in given) and self.row_days < max(given):
             raise ValidationError({"row_days": "Rows are kept at least as long as the bodies they belong to."})
 

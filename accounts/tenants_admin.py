@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import quote, unquote
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 
-from accounts import quota_admin
+from accounts import quota_admin, tenant_deletion
+from accounts.admin_page import themed
 from accounts.forms import TenantForm
 from accounts.models import Tenant
 from accounts.row_pages import StatusMixin
-from accounts.tenancy import Area
+from accounts.tenancy import Area, Verb, permits
+from accounts.tenant_admin import client_ip, signed_in
+
+
+class DeletionForm(forms.Form):
+    slug = forms.CharField(max_length=63, required=True, label="Short name of the tenant")
 
 
 @admin.register(Tenant)
@@ -38,13 +50,14 @@ class TenantAdmin(StatusMixin, quota_admin.UsageMixin):
         "archive_days",
         *quota_admin.FIELDS,
         "usage",
+        "deletes_at",
         "created_at",
         "updated_at",
     )
     actions = ("suspend", "activate")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        fixed = ("usage", "created_at", "updated_at")
+        fixed = ("usage", "deletes_at", "created_at", "updated_at")
         granted = ("slug", "status", "may_use_shared_providers", *quota_admin.FIELDS)
         return fixed if request.user.is_superuser else (*fixed, *granted)
 
@@ -58,5 +71,55 @@ class TenantAdmin(StatusMixin, quota_admin.UsageMixin):
     def has_suspend_permission(self, request: HttpRequest) -> bool:
         return request.user.is_superuser
 
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.deletion_view)
+        return [path("<path:object_id>/deletion/", view, name="accounts_tenant_deletion"), *super().get_urls()]
+
+    def get_links(self, request: HttpRequest, obj: Tenant) -> list[tuple[str, str]]:
+        links = super().get_links(request, obj)
+        if permits(request.user, Area.TENANT, Verb.DELETE):
+            label = "Delete tenant …" if obj.deletes_at is None else "Keep tenant …"
+            links.append((reverse("admin:accounts_tenant_deletion", args=[quote(obj.pk)]), label))
+        return links
+
+    def deletion_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask for the tenant's deletion, or take that back (SEC-6)."""
+        tenant: Tenant = self.get_object(request, unquote(object_id))
+        if not permits(request.user, Area.TENANT, Verb.DELETE):
+            raise PermissionDenied
+        form = themed(DeletionForm(request.POST if request.method == "POST" else None))
+        change_url = reverse("admin:accounts_tenant_change", args=[quote(tenant.pk)])
+        if request.method == "POST" and (tenant.deletes_at is not None or form.is_valid()):
+            try:
+                self._decide(request, tenant, form)
+                return HttpResponseRedirect(change_url)
+            except ValidationError as error:
+                form.add_error("slug", error.messages[0])
+            except tenant_deletion.Unfitting as error:
+                self.message_user(request, str(error), messages.ERROR)
+                return HttpResponseRedirect(change_url)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Keep tenant" if tenant.deletes_at else "Delete tenant",
+            "opts": self.opts,
+            "tenant": tenant,
+            "form": form,
+            "change_url": change_url,
+        }
+        return TemplateResponse(request, "admin/accounts/tenant_deletion.html", context)
+
+    def _decide(self, request: HttpRequest, tenant: Tenant, form: DeletionForm) -> None:
+        if tenant.deletes_at is not None:
+            tenant_deletion.cancel(tenant, signed_in(request), client_ip(request))
+            self.message_user(request, f"{tenant} stays.")
+        else:
+            tenant_deletion.ask(tenant, form.cleaned_data["slug"], signed_in(request), client_ip(request))
+            self.message_user(request, f"{tenant} is suspended, and deleted in 24 hours.", messages.WARNING)
+
+    def _set_status(self, request: HttpRequest, queryset: QuerySet[Any], status: str, verb: str) -> None:
+        super()._set_status(request, queryset.filter(deletes_at=None), status, verb)
+
     def get_buttons(self, request: HttpRequest, obj: Tenant) -> Sequence[str]:
+        if obj.deletes_at is not None:
+            return ()
         return ("suspend",) if obj.status == Tenant.Status.ACTIVE else ("activate",)

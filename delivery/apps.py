@@ -11,7 +11,7 @@ class DeliveryConfig(AppConfig):
     def ready(self) -> None:
         """Imports wait for this moment, as Django asks: what they import uses models."""
         from accounts import changes, quotas  # noqa: PLC0415
-        from delivery import archiving, bulk, caps, checking, chores, hours, queues, retention, telling  # noqa: PLC0415
+        from delivery import archiving, bulk, caps, checking, chores, hours, queues, retention, telling, tenant_removal  # noqa: PLC0415
         from delivery.models import QueueSetting, Webhook  # noqa: PLC0415
         from delivery.outgoing import posting, relay  # noqa: PLC0415
         from delivery.quotas import count  # noqa: PLC0415
@@ -32,6 +32,7 @@ class DeliveryConfig(AppConfig):
         chores.register(relay.PUBLISH)
         chores.register(relay.FAN_OUT)
         chores.register(retention.CHORE)
+        chores.register(tenant_removal.CHORE)
         chores.register(archiving.CHORE)
         chores.register(checking.CHORE)
         chores.register(telling.CHORE)

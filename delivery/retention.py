@@ -178,11 +178,11 @@ def delete_bodies(tenant: Tenant) -> int:
     with transaction.atomic():
         found = dict(deletion.locked(expiry.bodies(tenant, now), BATCH).values_list("pk", "store_key"))
         Message.objects.filter(pk__in=found).update(body_deleted_at=now)
-    _delete_from_store(list(found.values()))
+    delete_from_store(list(found.values()))
     return len(found)
 
 
-def _delete_from_store(keys: Sequence[str]) -> None:
+def delete_from_store(keys: Sequence[str]) -> None:
     """What cannot be deleted is left to the consistency check."""
     if not keys:
         return
@@ -215,7 +215,7 @@ def delete_messages(tenant: Tenant) -> int:
 def delete_copies(tenant: Tenant) -> int:
     """Delete a batch of archive copies; returns how many. Raises StoreUnavailable."""
     keys = deletion.copies(expiry.copies(tenant, clocks.earlier()), BATCH)
-    _delete_from_store([key for key in keys if key])
+    delete_from_store([key for key in keys if key])
     return len(keys)
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django_filters import rest_framework as filters
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
 
+from accounts import tenant_deletion
+from accounts.api.errors import Conflict
+from accounts.api.given import Given
 from accounts.api.quotas import QUOTAS, UsageField, forget_month
-from accounts.api.views import CreateMixin, ReadViewSet, RowSerializer, UpdateMixin
-from accounts.models import Tenant
-from accounts.tenancy import Area
+from accounts.api.views import CreateMixin, ReadViewSet, RowSerializer, UpdateMixin, client_ip
+from accounts.models import Tenant, User
+from accounts.tenancy import Area, Verb
 
 
 class TenantSerializer(RowSerializer):
@@ -37,9 +44,11 @@ class TenantSerializer(RowSerializer):
             "archived",
             "archive_days",
             *QUOTAS,
+            "deletes_at",
             "created_at",
             "updated_at",
         )
+        read_only_fields = ("deletes_at",)
 
     def save_checked(self, row: Any) -> Any:
         with forget_month(row):
@@ -55,6 +64,12 @@ class TenantDetailSerializer(TenantSerializer):
         fields = (*TenantSerializer.Meta.fields, "usage")
 
 
+class DeletionSerializer(Given):
+    """The tenant's `slug`, typed to confirm that it is meant."""
+
+    slug = serializers.CharField(max_length=63)
+
+
 class TenantFilter(filters.FilterSet):
     class Meta:
         model = Tenant
@@ -65,6 +80,7 @@ class TenantViewSet(CreateMixin, UpdateMixin, ReadViewSet):
     """Tenants. People of a tenant see theirs alone."""
 
     area = Area.TENANT
+    verbs: ClassVar = {"deletion": Verb.DELETE, "keep": Verb.DELETE}
     queryset = Tenant.objects.all()
     serializer_class = TenantSerializer
     filterset_class = TenantFilter
@@ -73,3 +89,26 @@ class TenantViewSet(CreateMixin, UpdateMixin, ReadViewSet):
 
     def get_serializer_class(self) -> type[RowSerializer]:
         return TenantDetailSerializer if self.action == "retrieve" else TenantSerializer
+
+    @extend_schema(request=DeletionSerializer, responses={202: TenantSerializer})
+    @action(detail=True, methods=["post"])
+    def deletion(self, request: Request, **_: Any) -> Response:
+        """Have everything of the tenant deleted after 24 hours, but for its audit; it is suspended until then."""
+        tenant = self.get_object()
+        given = DeletionSerializer.of(request)
+        try:
+            tenant_deletion.ask(tenant, given["slug"], cast(User, request.user), client_ip(request))
+        except tenant_deletion.Unfitting as error:
+            raise Conflict(str(error)) from error
+        return Response(TenantSerializer(tenant, context=self.get_serializer_context()).data, status=202)
+
+    @extend_schema(request=None, responses=TenantSerializer)
+    @deletion.mapping.delete
+    def keep(self, request: Request, **_: Any) -> Response:
+        """Keep the tenant after all, as it was before its deletion was asked for."""
+        tenant = self.get_object()
+        try:
+            tenant_deletion.cancel(tenant, cast(User, request.user), client_ip(request))
+        except tenant_deletion.Unfitting as error:
+            raise Conflict(str(error)) from error
+        return Response(TenantSerializer(tenant, context=self.get_serializer_context()).data)

@@ -15,6 +15,8 @@ LINES = {
     "GET tenants/{id}": Line(ALL, row="tenant"),
     "PUT tenants/{id}": Line(ADMINS, row="tenant", body={"name": "Other"}, expect=400),
     "PATCH tenants/{id}": Line(ADMINS, row="tenant", body={"name": "Other"}),
+    "POST tenants/{id}/deletion": Line(OWNERS, row="tenant", body=lambda rows: {"slug": "acme"}, expect=202),
+    "DELETE tenants/{id}/deletion": Line(OWNERS, row="tenant", expect=409),
     "POST auth/login": Line(public=True),
     "POST auth/refresh": Line(public=True),
     "POST auth/logout": Line(ALL, expect=204),
