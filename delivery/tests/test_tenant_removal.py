@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import credentials, tenant_deletion
+from accounts import credentials, protected, tenant_deletion
 from accounts.models import AuditEntry, Tenant
 from accounts.tests.api_client import signed_in
 from accounts.tests.factories import AccountFactory, UserFactory
@@ -127,7 +127,7 @@ def test_every_table_with_rows_of_a_tenant_is_known_to_go_with_it():
     """A new one that stands in the way of the tenant's end, as messages do, has to be removed before it."""
     protecting = {
         relation.related_model.__name__
-        for relation in Tenant._meta.related_objects
+        for relation in protected.relations(Tenant)
         if relation.on_delete.__name__ in ("PROTECT", "RESTRICT", "DO_NOTHING")
     }
     assert protecting == {"Message", "DeliveryLog", "ArchiveCopy"}
