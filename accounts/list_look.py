@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from django.contrib.admin.views.main import PAGE_VAR
 from django.db import models
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
 from accounts import badges
+from accounts.pages import BoundedPaginator
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,12 @@ class ListLook:
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         shown = super().get_list_display(request)  # type: ignore[misc]
         return [badges.column(self.model, name) if name in self.badge_fields else name for name in shown]
+
+    def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any) -> Any:
+        paginator = BoundedPaginator(queryset, per_page, *args, **kwargs)
+        page = request.GET.get(PAGE_VAR, "")
+        paginator.at = int(page[:6]) if page.isascii() and page[:6].isdigit() else 1
+        return paginator
 
     def get_emptiness(self, request: HttpRequest) -> Emptiness:  # noqa: ARG002
         """What the list says while it has no row at all; asked for on empty lists only."""

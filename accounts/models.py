@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 
-from accounts import networks, validators
+from accounts import networks, validators, wall
 from accounts.ids import uuid7
 from accounts.sign_in_models import SecondFactor, UserSession
 
@@ -43,6 +43,16 @@ class Row(models.Model):
 
     class Meta:
         abstract = True
+
+    def validate_unique(self, exclude: Collection[str] | None = None) -> None:
+        """Some names are unique on the whole platform, of which a tenant's request sees its own part only."""
+        with wall.lifted():
+            super().validate_unique(exclude)
+
+    def validate_constraints(self, exclude: Collection[str] | None = None) -> None:
+        """As `validate_unique`."""
+        with wall.lifted():
+            super().validate_constraints(exclude)
 
 
 class Quotas(models.Model):
@@ -435,6 +445,8 @@ class QuotaWarning(models.Model):
 
 class AuditEntry(models.Model):
     """Who did what, with the values before and after (secrets masked). Rows are written once and never changed."""
+
+    platform_rows = "add"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(

@@ -215,6 +215,7 @@ def environment(where: Place, provider_url: str = "http://127.0.0.1:9", **variab
             "STORAGE_TYPE": "local",
             "STORAGE_PATH": str(folder / "messages"),
             "DATABASE_URL": database_url.replace("postgresql://", "postgres://"),
+            "DB_WEB_ROLE": "smtpproxy_bench_web",
             "QUEUE_TYPE": "redis",
             "REDIS_URL": redis_url,
             "LOG_LEVEL": "WARNING",

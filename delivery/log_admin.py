@@ -8,10 +8,12 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts.tenancy import Area
+from accounts.pages import NEWEST, newest
+from accounts.tenancy import Area, visible_to
 from accounts.tenant_admin import VisibleRelatedFilter
+from delivery import search
 from delivery.models import DeliveryLog
-from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline, in_lines
+from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline, as_uuid, in_lines
 from providers.admin import TypeFilter
 from providers.fidelity import Fidelity, Verdict
 
@@ -60,8 +62,11 @@ class DeliveryLogAdmin(VerdictMixin, OfMessageAdmin):
         "duration_ms",
     )
     list_select_related = ("account",)
-    search_fields = ("=provider_message_id", "=error_code")
-    search_help_text = "Id of the message or attempt, provider message id, or error code."
+    search_fields = ("error_code",)  # what is searched is in get_search_results
+    search_help_text = (
+        f"Id of the message or attempt, provider message id, or error code: of the newest {NEWEST:,} attempts."
+    )
+    by_index = frozenset({"status__exact", "account__id__exact", "tenant__id__exact"})
     fields = (
         "id",
         "message_id",
@@ -96,6 +101,16 @@ class DeliveryLogAdmin(VerdictMixin, OfMessageAdmin):
         ("account", VisibleRelatedFilter),
         ("provider", VisibleRelatedFilter),
     )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        if not term or as_uuid(term) is not None:
+            return super().get_search_results(request, queryset, search_term)
+        if found := search.by_provider_id(request.user, term):
+            return queryset.filter(message_id__in=found, provider_message_id=term), False
+        return newest(queryset, visible_to(request.user, DeliveryLog)).filter(error_code=term), False
 
     @admin.display(description="recipients")
     def recipients_told(self, row: DeliveryLog) -> str:

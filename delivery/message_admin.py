@@ -10,20 +10,21 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from accounts.models import User
-from accounts.tenancy import Area, Verb, permits
+from accounts.pages import NEWEST, newest
+from accounts.tenancy import Area, Verb, permits, visible_to
 from accounts.tenant_admin import VisibleRelatedFilter, client_ip, signed_in
-from delivery import actions, control, filters
+from delivery import actions, control, filters, search
 from delivery.bulk_admin import ProviderField
 from delivery.event_admin import EventInline
 from delivery.log_admin import DeliveryLogInline
-from delivery.models import DEAD_LETTERS, ArchiveCopy, DeadLetter, DeliveryLog, Message, Notice, Recipient
+from delivery.models import DEAD_LETTERS, ArchiveCopy, DeadLetter, DeliveryLog, Message, Notice
 from delivery.notice_admin import NoticeInline
 from delivery.read_only_admin import ReadOnlyAdmin, as_uuid
 from delivery.recipient_admin import RecipientInline
@@ -62,7 +63,10 @@ class MessagePages(ReadOnlyAdmin):
     area = Area.MESSAGES
     list_select_related = ("account",)
     search_fields = ("subject",)  # what is searched is in get_search_results
-    search_help_text = "Id, Message-ID in angle brackets, an address of sender or recipient, or words of the subject."
+    search_help_text = (
+        "Id, Message-ID in angle brackets, a provider's id, an address of sender or recipient, or words of the "
+        f"subject: of the newest {NEWEST:,} messages."
+    )
     inlines = (RecipientInline, DeliveryLogInline, EventInline, NoticeInline)
     fieldsets = (
         (None, {"fields": ("id", "tenant", "account", "status", "status_reason", "subject")}),
@@ -94,9 +98,11 @@ class MessagePages(ReadOnlyAdmin):
         if term.startswith("<"):
             return queryset.filter(message_id_header=term), False
         if "@" in term:
-            received = Recipient.objects.filter(address__in={term, term.lower()}).values("message_id")
-            return queryset.filter(Q(pk__in=received) | Q(mail_from__in={term, term.lower()})), False
-        return super().get_search_results(request, queryset, search_term)
+            return queryset.filter(pk__in=search.by_address(request.user, term)), False
+        if found := search.by_provider_id(request.user, term):
+            return queryset.filter(pk__in=found), False
+        among = newest(queryset, visible_to(request.user, Message))
+        return super().get_search_results(request, among, search_term)
 
     def get_links(self, request: HttpRequest, obj: Message) -> list[tuple[str, str]]:
         links = super().get_links(request, obj)

@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.forms.models import BaseInlineFormSet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from accounts.pages import NEWEST, newest
 from accounts.tenancy import Area, Verb, permits
 from accounts.tenant_admin import RoleInline, TenantModelAdmin
+
+NO_FILTER = frozenset({"o", "p", "q", "all", "_facets", "_popup", "_to_field", "e"})
+"""What the address of a list may say beside filters."""
 
 
 class ReadOnlyAdmin(TenantModelAdmin):
     """Rows that the system writes and people read."""
 
     offers = frozenset()
+    by_index: ClassVar[frozenset[str]] = frozenset()
+    """Filters, by their names in an address, that an index answers. With any other the newest rows are looked at only,
+    and the page says so."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)
+        return newest(rows, rows) if self._looks_at_newest(request) else rows
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        if self._looks_at_newest(request):
+            self.message_user(request, f"This filter looks at the newest {NEWEST:,} rows only.", messages.INFO)
+        return super().changelist_view(request, extra_context)
+
+    def _looks_at_newest(self, request: HttpRequest) -> bool:
+        list_ = getattr(request.resolver_match, "url_name", "").endswith("_changelist")
+        return bool(list_ and self.by_index and request.GET.keys() - self.by_index - NO_FILTER)
 
 
 class FirstRows(BaseInlineFormSet):

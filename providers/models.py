@@ -35,6 +35,8 @@ SHARED_NAME_TAKEN = "There is a shared provider of this name."
 class Provider(Row):
     """A configured e-mail service. Without a tenant it is the platform's own, shared (RTE-4)."""
 
+    platform_rows = "read"
+
     tenant = models.ForeignKey(
         Tenant,
         on_delete=models.CASCADE,
@@ -125,6 +127,7 @@ class HealthEvent(models.Model):
     """A provider became unhealthy, or healthy again (PRV-10). Rows are only appended."""
 
     tenant_path = "provider__tenant"
+    platform_rows = "read"
 
     class State(models.TextChoices):
         UNHEALTHY = "unhealthy"

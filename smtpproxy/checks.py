@@ -10,15 +10,17 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import DatabaseError, connection
 
+from accounts import wall
 from delivery import sealed
 
 _NEW_KEY = "openssl rand -base64 32 | tr +/ -_"
@@ -224,6 +226,21 @@ def configuration(**_: Any) -> list[CheckMessage]:
 @register(deploy=True)
 def deployment(**_: Any) -> list[CheckMessage]:
     return [*shared_keys(), *bodies_in_clear()]
+
+
+@register(Tags.database)
+def tenant_wall(databases: Collection[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Row-level security as the second wall between tenants (SEC-2); asked with `check --database default`."""
+    if not databases or connection.vendor != "postgresql":
+        return []
+    try:
+        problem = wall.problem_with_role() if settings.DB_WEB_ROLE else "DB_WEB_ROLE is none."
+    except DatabaseError as error:
+        return [Error(f"The database cannot be asked: {type(error).__name__}.", id="smtpproxy.E023")]
+    hint = "See docs/security.md: a superuser of PostgreSQL can make the role, then run `migrate`."
+    return [Warning(f"Tenants are not kept apart by the database: {problem}", hint=hint, id="smtpproxy.W022")] * bool(
+        problem
+    )
 
 
 def _can_write(folder: Path) -> bool:

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.executor import MigrationExecutor
 
+from accounts import wall
 from delivery import store
 from relay.ingest import server
 from smtpproxy import sweeps
@@ -93,6 +94,14 @@ def sweeper() -> None:
         raise Unhealthy(f"silent for {silent:.0f} s")
 
 
+def tenant_wall() -> None:
+    """Tenants are kept apart by the database as well, where it can (SEC-2)."""
+    if connections[DEFAULT_DB_ALIAS].vendor == "postgresql" and settings.DB_WEB_ROLE:
+        problem = wall.problem_with_role()
+        if problem:
+            raise Unhealthy(problem)
+
+
 def ingest() -> None:
     """Every queue of the door for RabbitMQ is read."""
     if unread := server.unread():
@@ -155,6 +164,7 @@ CHECKS = {
         Check("store", message_store, 15),
         Check("memory", memory, 2),
         Check("sweeper", sweeper, 10, advisory=True),
+        Check("tenant_wall", tenant_wall, 60, advisory=True),
     )
 }
 

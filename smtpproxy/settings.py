@@ -81,6 +81,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "accounts.session_middleware.UserSessionMiddleware",
+    "accounts.wall_middleware.TenantWallMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -199,6 +200,11 @@ else:
     DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = DB_CONNECT_TIMEOUT
     # A statement that waits longer than this is given up; the client gets 451 at once (ACC-7).
     DATABASES["default"]["OPTIONS"]["options"] = f"-c statement_timeout={DB_STATEMENT_TIMEOUT * 1000}"
+
+# The role that answers requests of tenants' people and sees their tenant only; "none": row-level security stays off.
+DB_WEB_ROLE = env.str("DB_WEB_ROLE", "") or f"{DATABASES['default']['NAME']}_web"[-63:]
+if DB_WEB_ROLE.lower() == "none" or DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DB_WEB_ROLE = ""
 
 # --- Message store ----------------------------------------------------------------------------------------------
 STORAGE_TYPE = env.choice("STORAGE_TYPE", "local", ["local", "s3"])

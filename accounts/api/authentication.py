@@ -16,6 +16,7 @@ from accounts.identity import AuthenticationFailed
 from accounts.models import UserSession
 from accounts.sessions import SessionEnded
 from accounts.tenancy import Person
+from accounts.wall_middleware import behind_wall
 
 REALM = 'Bearer realm="api"'
 KEY_PREFIX = b"smk_"
@@ -32,6 +33,7 @@ class BearerAuthentication(BaseAuthentication):
     action that falls under limits of its own is named in the view's `unlimited`.
     """
 
+    @behind_wall
     def authenticate(self, request: Request) -> tuple[Person, Any] | None:
         address = request.META.get("REMOTE_ADDR")
         try:

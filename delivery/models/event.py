@@ -34,6 +34,10 @@ class EventType(models.TextChoices):
     UNSUBSCRIBED = "unsubscribed"
 
 
+RARE = [type_ for type_ in EventType.values if type_ not in ("received", "delivered", "confirmed", "opened", "clicked")]
+"""What few messages go through."""
+
+
 class Event(models.Model):
     """One fact in the life of a message, ours or told by a provider. Rows are only appended.
 
@@ -83,6 +87,9 @@ class Event(models.Model):
         indexes = [
             models.Index(fields=["message", "id"], name="event_message"),
             models.Index(fields=["tenant", "-id"], name="event_tenant"),
+            # Those that are few, so that a list of them does not go through all the others.
+            models.Index(fields=["tenant", "type", "-id"], condition=Q(type__in=RARE), name="event_tenant_rare"),
+            models.Index(fields=["type", "-id"], condition=Q(type__in=RARE), name="event_rare"),
         ]
 
     def __str__(self) -> str:

@@ -123,6 +123,9 @@ class Message(models.Model):
             models.Index(fields=["account", "-id"], name="message_account_list"),
             models.Index(fields=["tenant", "status", "-id"], name="message_tenant_status"),
             models.Index(fields=["status", "-id"], name="message_status_list"),
+            # What people search by.
+            models.Index(fields=["message_id_header"], name="message_message_id"),
+            models.Index(fields=["mail_from", "-id"], name="message_sender"),
             # Of what has ended, and whose body is still kept: the oldest first is what retention looks for.
             models.Index(
                 fields=["tenant", "finished_at"],
@@ -270,8 +273,19 @@ class DeliveryLog(models.Model):
         ]
         indexes = [
             models.Index(fields=["message", "id"], name="delivery_log_message"),
-            models.Index(fields=["account", "-created_at"], name="delivery_log_account"),
-            models.Index(fields=["tenant", "-created_at"], name="delivery_log_tenant"),
+            models.Index(fields=["account", "-id"], name="delivery_log_account_list"),
+            models.Index(fields=["tenant", "-id"], name="delivery_log_tenant_list"),
+            # Those that are few, so that a list of them does not go through all the others.
+            models.Index(
+                fields=["tenant", "status", "-id"],
+                condition=Q(status__in=["sending", "partial", "failed", "retrying", "dlq", "unknown"]),
+                name="delivery_log_tenant_rare",
+            ),
+            models.Index(
+                fields=["status", "-id"],
+                condition=Q(status__in=["sending", "partial", "failed", "retrying", "dlq", "unknown"]),
+                name="delivery_log_rare",
+            ),
             models.Index(fields=["provider", "status"], name="delivery_log_provider"),
         ]
 

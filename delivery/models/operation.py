@@ -73,6 +73,7 @@ class QueueSetting(Row):
     """What an operator has set for a queue while everything runs (QUE-5)."""
 
     tenant_path = ""
+    platform_rows = "read"
 
     name = models.CharField(max_length=32, unique=True)
     paused = models.BooleanField(default=False, help_text="What waits in it goes on waiting.")

@@ -69,6 +69,8 @@ else:
     os.environ.pop("DATABASE_URL", None)
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="smtpproxy-tests-")
 atexit.register(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
+# Roles belong to the server and outlive a database: one for all runs.
+os.environ.setdefault("DB_WEB_ROLE", "smtpproxy_test_web")
 os.environ.setdefault("QUEUE_TYPE", "redis")
 # A machine that tests may be short of space.
 os.environ.setdefault("STORAGE_MIN_FREE_MB", "0")

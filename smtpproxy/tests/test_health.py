@@ -63,6 +63,7 @@ def test_a_working_installation_is_ready(client):
                 "store": "ok",
                 "memory": "ok",
                 "sweeper": "ok",
+                "tenant_wall": "ok",
             },
         },
     )

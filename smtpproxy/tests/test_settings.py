@@ -41,6 +41,7 @@ EFFECTS = {
     "DATABASE_URL": ("postgres://u:p@h:1/d", f"[{_DATABASE}[x] for x in ('HOST', 'PORT', 'NAME')]", ["h", 1, "d"]),
     "DB_CONNECT_TIMEOUT": ("7", f"{_DATABASE}['OPTIONS']['connect_timeout']", 7),
     "DB_STATEMENT_TIMEOUT": ("8", f"{_DATABASE}['OPTIONS']['options']", "-c statement_timeout=8000"),
+    "DB_WEB_ROLE": ("tenants", "s.DB_WEB_ROLE", "tenants"),
     "STORAGE_TYPE": ("s3", "s.STORAGES['messages']['BACKEND'].rpartition('.')[2]", "MessageS3Storage"),
     "STORAGE_PATH": ("{folder}/mail", "str(s.STORAGE_PATH)", "{folder}/mail"),
     "STORAGE_KEYS": (KEYS, "s.STORAGE_KEYS", KEYS.split(",")),
