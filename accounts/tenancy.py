@@ -38,13 +38,15 @@ class Verb(StrEnum):
     UPDATE = "update"
     DELETE = "delete"
     ACT = "act"
-    """Hold, release, retry, cancel."""
+    """Hold, release, retry, re-route."""
+    CANCEL = "cancel"
+    """End what has not been sent. An application may take back what it has scheduled itself (DEL-11)."""
 
 
 _NONE: frozenset[Verb] = frozenset()
 _READ = frozenset({Verb.READ})
 _CRUD = frozenset({Verb.READ, Verb.CREATE, Verb.UPDATE, Verb.DELETE})
-_ACT = frozenset({Verb.READ, Verb.ACT})
+_ACT = frozenset({Verb.READ, Verb.ACT, Verb.CANCEL})
 
 ROLES: dict[str, dict[Area, frozenset[Verb]]] = {
     User.Role.OWNER: {
@@ -98,7 +100,7 @@ ROLES: dict[str, dict[Area, frozenset[Verb]]] = {
 }
 
 SCOPES: dict[str, dict[Area, frozenset[Verb]]] = {
-    ApiKey.Scope.SEND: {Area.MESSAGES: frozenset({Verb.CREATE})},
+    ApiKey.Scope.SEND: {Area.MESSAGES: frozenset({Verb.CREATE, Verb.CANCEL})},
     ApiKey.Scope.MESSAGES_READ: {Area.MESSAGES: _READ},
     ApiKey.Scope.LOGS_READ: {Area.LOGS: _READ},
     ApiKey.Scope.SUPPRESSIONS: {Area.SUPPRESSIONS: _CRUD},

@@ -127,7 +127,8 @@ class Reprocess(Retry):
 
 @dataclass(frozen=True, slots=True)
 class Cancel(Action):
-    done, statuses, event = "cancelled", (*WAITING, MessageStatus.HELD), EventType.CANCELLED
+    done, event = "cancelled", EventType.CANCELLED
+    statuses: ClassVar[Collection[str]] = (*WAITING, MessageStatus.HELD)
 
     def change(self, message: Message, now: datetime, by: str) -> None:
         message.status, message.next_attempt_at, message.finished_at = MessageStatus.CANCELLED, None, now
@@ -137,6 +138,12 @@ class Cancel(Action):
         _of(id_ for ids in changed.values() for id_ in ids).filter(status__in=PENDING_STATUSES).update(
             status=RecipientStatus.FAILED, error_code=CANCELLED, error_text=_cancelled(by), updated_at=now
         )
+
+
+class Withdraw(Cancel):
+    """What an application may cancel: what it has scheduled, until it starts (DEL-11)."""
+
+    statuses = (MessageStatus.SCHEDULED,)
 
 
 class Reroute(Action):

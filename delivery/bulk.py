@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 from django.core.exceptions import PermissionDenied
@@ -24,7 +24,7 @@ from accounts import audit
 from accounts.models import User
 from accounts.tenancy import Area, Verb, permits
 from delivery import actions, chores, control, filters, queues, walk
-from delivery.filters import MessageFilter, Who, seen_by
+from delivery.filters import MessageFilter, seen_by
 from delivery.models import BulkAction, Message
 from delivery.walk import Count
 from providers.models import Provider
@@ -52,11 +52,15 @@ _PLAIN: dict[str, type[actions.Action]] = {
 }
 
 
+Beginner: TypeAlias = User | str
+"""A person, or the name of a command."""
+
+
 class _Stopped(Exception):
     """The action may not go on; the text says why."""
 
 
-def count(wanted: MessageFilter, who: Who) -> Count:
+def count(wanted: MessageFilter, who: filters.Who) -> Count:
     """How many messages this person would act on now."""
     return walk.count(seen_by(who, Message), wanted)
 
@@ -65,7 +69,7 @@ def begin(
     action: str,
     wanted: MessageFilter,
     *,
-    actor: Who,
+    actor: Beginner,
     provider: Provider | None = None,
     pace: int | None = None,
     counted: Count | None = None,
@@ -111,24 +115,34 @@ def begin(
     return row
 
 
-def pause(row: BulkAction, *, actor: Who, ip: str | None = None) -> bool:
+def of_its_tenant(row: BulkAction) -> bool:
+    """Whether somebody of the tenant it is about has begun it: others of the tenant may know who, and turn it."""
+    return row.actor is not None and row.tenant_id is not None and row.actor.tenant_id == row.tenant_id
+
+
+def may_turn(who: User, row: BulkAction) -> bool:
+    """Operators turn any; a tenant's people those that one of them has begun."""
+    return permits(who, Area.MESSAGES, Verb.ACT) and (who.is_superuser or of_its_tenant(row))
+
+
+def pause(row: BulkAction, *, actor: Beginner, ip: str | None = None) -> bool:
     """Let it rest after the page it is at; whether it was running."""
     return _turn(row, [Status.RUNNING], "paused", actor, ip, status=Status.PAUSED, next_page_at=None)
 
 
-def resume(row: BulkAction, *, actor: Who, ip: str | None = None) -> bool:
+def resume(row: BulkAction, *, actor: Beginner, ip: str | None = None) -> bool:
     """Go on where it was paused; whether it was."""
     return _turn(row, [Status.PAUSED], "resumed", actor, ip, status=Status.RUNNING, next_page_at=timezone.now())
 
 
-def stop(row: BulkAction, *, actor: Who, ip: str | None = None) -> bool:
+def stop(row: BulkAction, *, actor: Beginner, ip: str | None = None) -> bool:
     """End it after the page it is at; what is done stays done. Whether it had not ended."""
     values = {"status": Status.STOPPED, "next_page_at": None, "finished_at": timezone.now()}
     note = f"Stopped by {control.name(actor)}."
     return _turn(row, [Status.RUNNING, Status.PAUSED], "stopped", actor, ip, note=note, **values)
 
 
-def _turn(row: BulkAction, of: list[Status], verb: str, actor: Who, ip: str | None, **values: Any) -> bool:
+def _turn(row: BulkAction, of: list[Status], verb: str, actor: Beginner, ip: str | None, **values: Any) -> bool:
     with transaction.atomic():
         # Waits for the page that is being done, and holds against what that page has written.
         if not BulkAction.objects.filter(pk=row.pk, status__in=of).update(updated_at=timezone.now(), **values):
@@ -211,7 +225,7 @@ def _most(pace: int | None) -> int:
     return PAGE if pace is None else max(1, min(PAGE, int(pace * STEP / 60)))
 
 
-def _who(row: BulkAction) -> Who:
+def _who(row: BulkAction) -> Beginner:
     return row.actor or row.actor_label
 
 

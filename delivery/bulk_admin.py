@@ -17,8 +17,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from accounts.models import User
-from accounts.tenancy import Area, permits
-from accounts.tenancy import Verb as May
+from accounts.tenancy import Area
 from accounts.tenant_admin import client_ip, signed_in
 from delivery import bulk, filters
 from delivery.filters import BadFilter, MessageFilter
@@ -146,7 +145,7 @@ class BulkActionAdmin(ReadOnlyAdmin):
     @admin.display(description="begun by")
     def who_of_ours(self, row: BulkAction) -> str:
         """For tenants: the name of a person of theirs, and of nobody else."""
-        return row.actor_label if _is_of_its_tenant(row) else BY_OPERATOR
+        return row.actor_label if bulk.of_its_tenant(row) else BY_OPERATOR
 
     @admin.display(description="filter")
     def meant(self, row: BulkAction) -> str:
@@ -170,7 +169,7 @@ class BulkActionAdmin(ReadOnlyAdmin):
 
     # --- pause, resume, stop --------------------------------------------------------------------------------
     def get_buttons(self, request: HttpRequest, obj: BulkAction) -> list[str]:
-        if not _may_turn(signed_in(request), obj):
+        if not bulk.may_turn(signed_in(request), obj):
             return []
         fits = {
             "pause": (BulkAction.Status.RUNNING,),
@@ -194,7 +193,7 @@ class BulkActionAdmin(ReadOnlyAdmin):
     def _turn(self, request: HttpRequest, queryset: QuerySet[BulkAction], act: Any, done: str) -> None:
         who = signed_in(request)
         rows = list(queryset.select_related("actor"))
-        turned = sum(_may_turn(who, row) and act(row, actor=who, ip=client_ip(request)) for row in rows)
+        turned = sum(bulk.may_turn(who, row) and act(row, actor=who, ip=client_ip(request)) for row in rows)
         self.message_user(request, f"{turned} of {len(rows)} {done}.", messages.SUCCESS if turned else messages.WARNING)
 
     # --- begin one ------------------------------------------------------------------------------------------
@@ -248,12 +247,3 @@ def _told(form: BulkForm) -> dict[str, str]:
     if form.cleaned_data["action"] == BulkAction.Action.REROUTE:
         told["to"] = str(form.cleaned_data["to"] or "as the rules say")
     return told | ({"messages": "every message"} if form.wanted == MessageFilter() else filters.in_words(form.wanted))
-
-
-def _is_of_its_tenant(row: BulkAction) -> bool:
-    return row.actor is not None and row.tenant_id is not None and row.actor.tenant_id == row.tenant_id
-
-
-def _may_turn(who: User, row: BulkAction) -> bool:
-    """Operators turn any; a tenant's people those that one of them has begun."""
-    return permits(who, Area.MESSAGES, May.ACT) and (who.is_superuser or _is_of_its_tenant(row))

@@ -18,6 +18,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import audit
+from accounts.api_keys import KeyIdentity
 from accounts.models import User
 from delivery import actions, events, queue, rows
 from delivery.actions import WAITING, Action
@@ -32,8 +33,8 @@ log = structlog.get_logger(__name__)
 PAGE = 500
 NO_SUCH = "There is no such message."
 
-Actor: TypeAlias = User | str | None
-"""A person, the name of a command, or nobody but the system."""
+Actor: TypeAlias = User | KeyIdentity | str | None
+"""A person, an application by its key, the name of a command, or nobody but the system."""
 
 
 @dataclass(slots=True)
@@ -111,7 +112,8 @@ def do(
             if ring:
                 transaction.on_commit(partial(_ring, changed), robust=True)
             if audited and actor is not None:
-                audit.record_each(actor, f"message.{action.done}", changed, ip, action.told())
+                by = actor if isinstance(actor, User) else str(actor)
+                audit.record_each(by, f"message.{action.done}", changed, ip, action.told())
         log.info("messages changed", by=name(actor), done=action.done, messages=[str(one.pk) for one in changed])
     return outcome
 
@@ -145,6 +147,8 @@ def name(actor: Actor) -> str:
     """Who acted, as the tenant may read it; which operator it was is in the audit."""
     if actor is None:
         return "the system"
+    if isinstance(actor, KeyIdentity):
+        return str(actor)
     return "the platform operator" if isinstance(actor, str) or actor.is_superuser else actor.email
 
 

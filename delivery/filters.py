@@ -16,13 +16,14 @@ from django.db.models import Exists, Model, OuterRef, Q, QuerySet, Subquery
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.text import smart_split, unescape_string_literal
 
+from accounts.api_keys import KeyIdentity
 from accounts.models import Account, Tenant, User
 from accounts.tenancy import visible_to
 from delivery.models import DeliveryLog, Message, MessageStatus, Recipient
 from providers.models import Provider
 
-Who: TypeAlias = User | str
-"""A person, or the name of a command, which sees everything."""
+Who: TypeAlias = User | KeyIdentity | str
+"""A person, an account by its key, or the name of a command, which sees everything."""
 M = TypeVar("M", bound=Model)
 LONGEST = 500
 _UNFIT = re.compile("[\x00\ud800-\udfff]")  # nothing a database can be asked for
@@ -133,7 +134,9 @@ _SECRET = {"provider": ("config",)}
 def providers_for(who: Who, tenant: uuid.UUID | None = None) -> QuerySet[Provider]:
     """The providers this person may name: those they see, and shared ones where their tenant may use them."""
     rows = Provider.objects.defer("config")
-    if isinstance(who, User) and not who.is_superuser:
+    if isinstance(who, KeyIdentity):
+        tenant = who.tenant_id
+    elif isinstance(who, User) and not who.is_superuser:
         tenant = who.tenant_id
         if tenant is None or not who.is_active:
             return rows.none()

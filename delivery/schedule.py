@@ -37,7 +37,7 @@ def send_at(values: Sequence[str], asked: datetime | None, now: datetime) -> dat
     A moment that has passed is None too. Raises Rejected for a date that cannot be read, that lies too far ahead, and
     for two that differ.
     """
-    moments = {_read(value) for value in values} | ({asked} if asked is not None else set())
+    moments = {read(value) for value in values} | ({asked} if asked is not None else set())
     if not moments:
         return None
     if len(moments) > 1:
@@ -56,7 +56,8 @@ def _refusal(text: str) -> Rejected:
     return Rejected(text, code="bad_send_at", status="5.6.0")
 
 
-def _read(value: str) -> datetime:
+def read(value: str) -> datetime:
+    """The moment that a text names; raises Rejected."""
     text = " ".join(_COMMENT.sub(" ", value[:200]).split())
     try:
         if found := _RFC3339.fullmatch(text):

@@ -61,7 +61,8 @@ def windows(
 ) -> Iterator[tuple[QuerySet[Message], uuid.UUID]]:
     """Those of `rows` that match, window by window: after one id, up to and with another. Each window, which may be
     empty, comes with the id it ends with, from where another walk may go on."""
-    rows = _bounded(rows, wanted, until)
+    rows = bounded(rows, wanted)
+    rows = rows if until is None else rows.filter(pk__lte=until)
     while True:
         ahead = rows if after is None else rows.filter(pk__gt=after)
         last = _end(ahead, wanted)
@@ -71,7 +72,7 @@ def windows(
         after = last
 
 
-def _bounded(rows: QuerySet[Message], wanted: MessageFilter, until: uuid.UUID | None) -> QuerySet[Message]:
+def bounded(rows: QuerySet[Message], wanted: MessageFilter) -> QuerySet[Message]:
     """Ids follow the time, so that a filter by time bounds the walk."""
     if wanted.tenant is not None:
         rows = rows.filter(tenant=wanted.tenant)
@@ -79,7 +80,7 @@ def _bounded(rows: QuerySet[Message], wanted: MessageFilter, until: uuid.UUID | 
         rows = rows.filter(pk__gte=first_at(wanted.accepted_from - _SLACK))
     if wanted.accepted_until is not None:
         rows = rows.filter(pk__lt=first_at(wanted.accepted_until + _SLACK))
-    return rows if until is None else rows.filter(pk__lte=until)
+    return rows
 
 
 def _end(ahead: QuerySet[Message], wanted: MessageFilter) -> uuid.UUID | None:

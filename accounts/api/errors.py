@@ -102,7 +102,7 @@ def _told(error: exceptions.APIException) -> dict[str, Any]:
     if isinstance(detail, Mapping):
         return body(str(detail.get("code", error.default_code)), str(detail.get("message", detail.get("detail", ""))))
     code = error.get_codes()
-    return body(code if isinstance(code, str) else error.default_code, str(detail))
+    return body(code if isinstance(code, str) else error.default_code, str(detail), getattr(error, "details", None))
 
 
 def _by_field(detail: Any) -> Any:

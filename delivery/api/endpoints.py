@@ -5,9 +5,16 @@ from __future__ import annotations
 from django.urls import URLPattern
 from rest_framework.routers import SimpleRouter
 
+from delivery.api.bulk import BulkActionViewSet
+from delivery.api.dead_letters import DeadLetterViewSet
+from delivery.api.messages import MessageViewSet
+
 urlpatterns: list[URLPattern] = []
 """What no router makes."""
 
 
 def register(router: SimpleRouter) -> None:
     """Add this floor's collections."""
+    router.register("messages", MessageViewSet, "message")
+    router.register("dlq", DeadLetterViewSet, "dead-letter")
+    router.register("bulk-actions", BulkActionViewSet, "bulk-action")
