@@ -7,6 +7,7 @@ from rest_framework.routers import SimpleRouter
 from accounts.api import endpoints as accounts
 from delivery.api import endpoints as delivery
 from providers.api import endpoints as providers
+from smtpproxy.api_health import HealthView
 
 router = SimpleRouter()
 # With and without the slash: a redirect would lose what was posted.
@@ -17,6 +18,7 @@ for floor in (accounts, providers, delivery):
 urlpatterns: list[URLPattern | URLResolver] = [
     re_path("^schema/?$", SpectacularAPIView.as_view(), name="api-schema"),
     re_path("^docs/?$", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), name="api-docs"),
+    re_path("^health/?$", HealthView.as_view(), name="api-health"),
     *accounts.urlpatterns,
     *delivery.urlpatterns,
     *router.urls,

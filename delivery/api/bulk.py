@@ -128,6 +128,10 @@ class BulkActionViewSet(ReadViewSet):
     pagination_class = lists.by("created_at", newest_first=True)
     verbs = {"create": Verb.ACT, "pause": Verb.ACT, "resume": Verb.ACT, "stop": Verb.ACT}
 
+    def check_permissions(self, request: Request) -> None:
+        super().check_permissions(request)
+        person(request)
+
     def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return lists.exactly(queryset, self.request, {"status", "action"}) if self.action == "list" else queryset
 

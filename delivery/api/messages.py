@@ -130,6 +130,8 @@ class MessageViewSet(MessagePages):
         "reroute": Verb.ACT,
         "cancel": Verb.CANCEL,
     }
+    unlimited = ("create",)
+    """Sends fall under the quotas of their account (LIM-2)."""
     areas = {
         "delivery_logs": Area.LOGS,
         "events": Area.LOGS,
