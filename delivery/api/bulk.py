@@ -141,15 +141,15 @@ class BulkActionViewSet(ReadViewSet):
         return begin_or_count(request, serializer.validated_data["action"], serializer.validated_data)
 
     @action(detail=True, methods=["post"])
-    def pause(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def pause(self, request: Request, pk: str) -> Response:
         return self._turn(bulk.pause, "It is not running.")
 
     @action(detail=True, methods=["post"])
-    def resume(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def resume(self, request: Request, pk: str) -> Response:
         return self._turn(bulk.resume, "It is not paused.")
 
     @action(detail=True, methods=["post"])
-    def stop(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def stop(self, request: Request, pk: str) -> Response:
         return self._turn(bulk.stop, "It has ended.")
 
     def _turn(self, turn: Any, otherwise: str) -> Response:

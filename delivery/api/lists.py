@@ -24,7 +24,7 @@ class ByTime(Keyset):
     ordering_query_param = "ordering"
     ordering_description = "By time, the oldest or (with a minus) the newest first."
 
-    def get_ordering(self, request: Any, queryset: Any, view: Any) -> tuple[str, ...]:  # noqa: ARG002
+    def get_ordering(self, request: Any, queryset: Any, view: Any) -> tuple[str, ...]:
         given = request.query_params.get("ordering")
         if given is None:
             return (str(self.ordering),)

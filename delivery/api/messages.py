@@ -144,7 +144,7 @@ class MessageViewSet(MessagePages):
 
     # --- What became of it -------------------------------------------------------------------------------------
     @action(detail=True, serializer_class=rows.RecipientRow, pagination_class=lists.by("id"))
-    def recipients(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def recipients(self, request: Request, pk: str) -> Response:
         return self._page(rows.recipients_of(self.get_object()), {"status", "address"})
 
     @action(
@@ -153,19 +153,19 @@ class MessageViewSet(MessagePages):
         serializer_class=rows.AttemptRow,
         pagination_class=lists.by("created_at"),
     )
-    def delivery_logs(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def delivery_logs(self, request: Request, pk: str) -> Response:
         return self._page(rows.attempts_of(self.get_object()), {"status"})
 
     @action(detail=True, serializer_class=rows.EventRow, pagination_class=lists.by("occurred_at"))
-    def events(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def events(self, request: Request, pk: str) -> Response:
         return self._page(rows.events_of(self.get_object()), {"type"})
 
     @action(detail=True, content_negotiation_class=raw.AnyType)
-    def raw(self, request: Request, pk: str) -> HttpResponseBase:  # noqa: ARG002
+    def raw(self, request: Request, pk: str) -> HttpResponseBase:
         return raw.answer(request, self.get_object())
 
     @action(detail=True)
-    def explain(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def explain(self, request: Request, pk: str) -> Response:
         message = self.get_object()
         shows_headers = permits(request.user, Area.BODIES, Verb.READ)
         return Response(explained.told(explain.explain(explain.about(message, shows_headers=shows_headers))))
@@ -176,30 +176,30 @@ class MessageViewSet(MessagePages):
 
     # --- What is done with it ----------------------------------------------------------------------------------
     @action(detail=True, methods=["post"], serializer_class=Reason)
-    def hold(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def hold(self, request: Request, pk: str) -> Response:
         given = self._given(request)
         return self._act(actions.Hold(given.get("reason", "")))
 
     @action(detail=True, methods=["post"])
-    def release(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def release(self, request: Request, pk: str) -> Response:
         return self._act(actions.Release())
 
     @action(detail=True, methods=["post"])
-    def retry(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def retry(self, request: Request, pk: str) -> Response:
         return self._act(actions.Retry())
 
     @action(detail=True, methods=["post"])
-    def reprocess(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def reprocess(self, request: Request, pk: str) -> Response:
         return self._act(actions.Reprocess())
 
     @action(detail=True, methods=["post"], serializer_class=Where)
-    def reroute(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def reroute(self, request: Request, pk: str) -> Response:
         given, message = self._given(request), self.get_object()
         provider = provider_of(given["provider"], caller(request), message.tenant_id)
         return self._act(actions.Reroute(provider), message)
 
     @action(detail=True, methods=["post"])
-    def cancel(self, request: Request, pk: str) -> Response:  # noqa: ARG002
+    def cancel(self, request: Request, pk: str) -> Response:
         by_key = isinstance(request.user, KeyIdentity)
         return self._act(actions.Withdraw() if by_key else actions.Cancel())
 

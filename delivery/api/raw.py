@@ -32,7 +32,7 @@ class Gone(exceptions.APIException):
 class AnyType(DefaultContentNegotiation):
     """Errors are JSON whatever the client would like to have."""
 
-    def select_renderer(self, request, renderers, format_suffix=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
+    def select_renderer(self, request, renderers, format_suffix=None):  # type: ignore[no-untyped-def]
         return renderers[0], renderers[0].media_type
 
 
