@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from smtpproxy import health, probes
 
 
-class Health(serializers.Serializer[Any]):
+class ServiceHealth(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=["ok", "unavailable"])
     checks = serializers.DictField(
         child=serializers.ChoiceField(choices=["ok", "warning", "failed"]),
@@ -29,7 +29,7 @@ class HealthView(APIView):
 
     @extend_schema(
         summary="Whether the service works",
-        responses={200: Health, 503: Health},
+        responses={200: ServiceHealth, 503: ServiceHealth},
     )
     def get(self, request: Request) -> Response:
         found = probes.answer("/readyz", health.CHECKS.values())

@@ -170,6 +170,16 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SERVE_AUTHENTICATION": ["accounts.api.authentication.Nobody"],
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     # Its assets are ours. The page needs 'unsafe-inline' for styles and data: for images, and no script beside 'self'.
+    "ENUM_NAME_OVERRIDES": {
+        "MessageStatus": "delivery.models.MessageStatus",
+        "RecipientStatus": "delivery.models.RecipientStatus",
+        "AttemptStatus": "delivery.models.DeliveryLog.Status",
+        "BulkActionStatus": "delivery.models.BulkAction.Status",
+        "BulkActionKind": "delivery.models.BulkAction.Action",
+        "SentStatus": ["queued", "scheduled"],
+        "ServiceStatus": ["ok", "unavailable"],
+        "CheckResult": ["ok", "warning", "failed"],
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SWAGGER_UI_SETTINGS": {"persistAuthorization": False, "displayRequestDuration": True},

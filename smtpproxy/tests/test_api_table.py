@@ -12,7 +12,7 @@ from accounts.api_keys import issue_api_key
 from accounts.models import ApiKey
 from accounts.tests import api_lines as accounts
 from accounts.tests.api_client import signed_in
-from accounts.tests.api_table import ROLES
+from accounts.tests.api_table import ROLES, Line
 from accounts.tests.factories import AccountFactory, UserFactory
 from delivery.tests import api_lines as delivery
 from providers.tests import api_lines as providers
