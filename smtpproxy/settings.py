@@ -171,6 +171,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     # Its assets are ours. The page needs 'unsafe-inline' for styles and data: for images, and no script beside 'self'.
     "ENUM_NAME_OVERRIDES": {
+        "AccountStatus": "accounts.models.Account.Status",
         "MessageStatus": "delivery.models.MessageStatus",
         "RecipientStatus": "delivery.models.RecipientStatus",
         "AttemptStatus": "delivery.models.DeliveryLog.Status",
