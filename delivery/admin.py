@@ -9,6 +9,7 @@ from delivery import (  # noqa: F401
     notice_admin,
     outgoing_admin,
     outgoing_delivery_admin,
+    provider_admin,
     queue_admin,
     recipient_admin,
     routing_admin,

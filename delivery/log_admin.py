@@ -14,8 +14,8 @@ from accounts.tenant_admin import VisibleRelatedFilter
 from delivery import search
 from delivery.models import DeliveryLog
 from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline, as_uuid, in_lines
-from providers.admin import TypeFilter
 from providers.fidelity import Fidelity, Verdict
+from providers.provider_admin import TypeFilter
 
 
 class VerdictMixin:

@@ -23,8 +23,8 @@ from accounts.tenancy import Area, Verb, permits, visible_to
 from delivery import dry_run, explain
 from delivery.explain import Explanation, Question
 from delivery.models import Message
-from providers.admin import RoutingRuleAdmin
 from providers.models import RoutingRule, RoutingTarget
+from providers.rule_admin import RoutingRuleAdmin
 
 MOST_RECIPIENTS = 100
 MOST_SHOWN = 100

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.utils import timezone
+
 from providers import conditions
 from providers.conditions import Condition, Facts
 
@@ -30,6 +32,12 @@ def explain(condition: Condition, facts: Facts) -> Check:
     """Agrees with `conditions.holds` for a list of this condition alone."""
     wanted, found = _WORDS[condition["field"]](condition, facts)
     return Check(conditions.holds([condition], facts), wanted, found)
+
+
+def wanted(condition: Condition) -> str:
+    """What a condition asks for, in words, whatever the message: `subject contains invoice`."""
+    nobody = Facts("", "", "", (), "", 0, False, "", timezone.now())
+    return _WORDS[condition["field"]](condition, nobody)[0]
 
 
 def _short(text: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib.admin.widgets import AdminIntegerFieldWidget
 from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
+from unfold import widgets  # type: ignore[import-untyped]
 
 from accounts.forms import ErrorsAnywhere, LongTextField, NumbersField
 from providers import entered, registry
@@ -18,8 +19,8 @@ from providers.models import SCHEDULE, Provider, RoutingRule, RoutingTarget
 
 PREFIX = "config_"
 CLEAR = "_clear"
-WIDTH = 50
-"""Characters of a field that are in sight: a URL or a key shall be read in one piece."""
+UNCHANGED = "•••••••• (unchanged)"
+"""Stands in the empty field of a secret that is stored: it is never shown again."""
 
 
 class ProviderForm(ErrorsAnywhere, forms.ModelForm):
@@ -48,6 +49,8 @@ class ProviderForm(ErrorsAnywhere, forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if "retry_schedule" in self.fields:
+            self.fields["retry_schedule"].widget.attrs["rows"] = 3
         self.instance.type = self.provider_type
         self.stored = dict(self.instance.config or {})
         for spec in self.specs:
@@ -58,7 +61,8 @@ class ProviderForm(ErrorsAnywhere, forms.ModelForm):
                 self.initial[PREFIX + spec.name] = self.stored.get(spec.name, spec.default)
             elif self.stored.get(spec.name):
                 field.required = False
-                field.help_text = f"{spec.help} Stored; leave empty to keep it.".strip()
+                field.widget.attrs["placeholder"] = UNCHANGED
+                field.help_text = f"{spec.help} Stored; leave empty to keep it, or enter a new one.".strip()
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -84,35 +88,89 @@ def provider_form(type_: str, *, stored: Mapping[str, Any], by_operator: bool = 
     for spec in specs:
         fields[PREFIX + spec.name] = _field(spec)
         if stored.get(spec.name) and spec.kind == "secret" and not spec.required:
-            fields[PREFIX + spec.name + CLEAR] = forms.BooleanField(required=False, label=f"Remove: {spec.label}")
+            fields[PREFIX + spec.name + CLEAR] = forms.BooleanField(
+                required=False, label=f"Remove: {spec.label}", widget=widgets.UnfoldBooleanSwitchWidget()
+            )
     about = {"provider_type": type_, "specs": specs, "by_operator": by_operator}
     return type("ProviderForm", (ProviderForm,), {**about, **fields})
 
 
-def setting_names(type_: str, *, stored: Mapping[str, Any]) -> list[str]:
-    """The names of the form's fields for the settings, in order."""
-    return [name for name in provider_form(type_, stored=stored).declared_fields if name.startswith(PREFIX)]
+_FURTHER = frozenset(
+    {
+        "allow_plaintext",
+        "base_url",
+        "bcc_header",
+        "ca_certificate",
+        "configuration_set",
+        "custom_headers",
+        "data_timeout",
+        "ehlo_name",
+        "exactly_once",
+        "identity_arn",
+        "idle_seconds",
+        "login_url",
+        "max_message_mb",
+        "return_path",
+        "session_token",
+        "seven_bit",
+        "bounces_to_sender",
+        "verify_certificate",
+    }
+)
+"""Settings whose defaults fit most people."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingNames:
+    """The names of the form's fields for the settings, in order and in groups."""
+
+    main: list[str]
+    further: list[str]
+    webhook: list[str]
+
+
+def setting_names(type_: str, *, stored: Mapping[str, Any]) -> SettingNames:
+    """What is asked of everybody, what few people need, and what the service's webhooks need."""
+    groups = SettingNames([], [], [])
+    required = {spec.name for spec in registry.backend_class(type_).config_fields if spec.required}
+    for name in provider_form(type_, stored=stored).declared_fields:
+        if not name.startswith(PREFIX):
+            continue
+        setting = name.removeprefix(PREFIX).removesuffix(CLEAR)
+        if setting.startswith("webhook_"):
+            groups.webhook.append(name)
+        elif setting in _FURTHER and setting not in required:
+            groups.further.append(name)
+        else:
+            groups.main.append(name)
+    return groups
 
 
 def _field(spec: ConfigField) -> forms.Field:
     common: dict[str, Any] = {"label": spec.label, "required": spec.required, "help_text": spec.help}
     match spec.kind:
         case "bool":
-            return forms.BooleanField(**{**common, "required": False}, initial=spec.default)
+            switch = widgets.UnfoldBooleanSwitchWidget()
+            return forms.BooleanField(**{**common, "required": False}, initial=spec.default, widget=switch)
         case "int":
-            return forms.IntegerField(**common, initial=spec.default, min_value=spec.low, max_value=spec.high)
+            number = widgets.UnfoldAdminIntegerFieldWidget()
+            return forms.IntegerField(
+                **common, initial=spec.default, min_value=spec.low, max_value=spec.high, widget=number
+            )
         case "choice":
             blank = [] if spec.required or spec.default else [("", "—")]
             choices = [*blank, *((choice, choice) for choice in spec.choices)]
-            return forms.ChoiceField(**common, choices=choices, initial=spec.default)
+            select = widgets.UnfoldAdminSelectWidget()
+            return forms.ChoiceField(**common, choices=choices, initial=spec.default, widget=select)
         case "secret":
-            return forms.CharField(
-                **common, widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": WIDTH})
-            )
+            hidden = widgets.UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
+            return forms.CharField(**common, widget=hidden)
         case "text":
-            return LongTextField(**common, initial=spec.default)
+            return LongTextField(
+                **common, initial=spec.default, widget=widgets.UnfoldAdminTextareaWidget(attrs={"rows": 4})
+            )
         case _:
-            return forms.CharField(**common, initial=spec.default, widget=forms.TextInput(attrs={"size": WIDTH}))
+            return forms.CharField(**common, initial=spec.default, widget=widgets.UnfoldAdminTextInputWidget())
 
 
 class ConditionsField(forms.JSONField):
@@ -153,7 +211,7 @@ class RoutingTargetForm(forms.ModelForm):
         required=False,
         min_value=0,
         max_value=32767,
-        widget=AdminIntegerFieldWidget,
+        widget=widgets.UnfoldAdminIntegerFieldWidget,
         help_text="The lowest is tried first, the next when it fails; targets of one position share the mail by "
         "weight. Empty: after the others.",
     )

@@ -25,6 +25,13 @@ NEWEST = 10
 class HealthMixin(TenantModelAdmin):
     """The columns, fields and the button of a provider's health."""
 
+    @staticmethod
+    def health_word(provider: Provider) -> str:
+        """`healthy`, `unhealthy`, or `probing`."""
+        if provider.unhealthy_until is None:
+            return "healthy"
+        return "unhealthy" if provider.unhealthy_until > timezone.now() else "probing"
+
     @admin.display(description="health", ordering="unhealthy_until")
     def health_told(self, provider: Provider) -> str:
         until = provider.unhealthy_until

@@ -12,12 +12,14 @@ from django.core.validators import validate_email
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from unfold import widgets
 
 from accounts import shared_state
 from accounts.domains import covers
 from accounts.models import Account, Tenant
 from accounts.tenant_admin import TenantModelAdmin, signed_in
 from providers import trial
+from providers.advice import advice
 from providers.models import Provider
 
 log = structlog.get_logger(__name__)
@@ -29,8 +31,8 @@ NOT_COUNTED = "Not sent: the shared store does not answer, so that nobody knows 
 class MessageForm(forms.Form):
     """Who the test message is from, and whom it goes to."""
 
-    sender = forms.CharField(max_length=254, label="From", widget=forms.EmailInput(attrs={"size": 40}))
-    recipient = forms.CharField(max_length=254, label="To", widget=forms.EmailInput(attrs={"size": 40}))
+    sender = forms.CharField(max_length=254, label="From", widget=widgets.UnfoldAdminEmailInputWidget())
+    recipient = forms.CharField(max_length=254, label="To", widget=widgets.UnfoldAdminEmailInputWidget())
 
     def __init__(self, *args: Any, tenant: Tenant | None, by_operator: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,6 +52,12 @@ class MessageForm(forms.Form):
 
     def clean_recipient(self) -> str:
         return _address(self.cleaned_data["recipient"])
+
+
+def _tried_words(provider: Provider, form: MessageForm, *, sends: bool) -> str:
+    if not sends or not form.is_valid():
+        return f"The stored settings of {provider} were tried; nothing was sent."
+    return f"A message from {form.cleaned_data['sender']} to {form.cleaned_data['recipient']} was handed to {provider}."
 
 
 def _address(text: str) -> str:
@@ -84,14 +92,8 @@ class TrialPage(TenantModelAdmin):
         provider: Provider = self.get_object(request, unquote(object_id))
         if not self.has_change_permission(request, provider):
             raise PermissionDenied
-        person = signed_in(request)
         sends = request.method == "POST" and request.POST.get("what") == "message"
-        form = MessageForm(
-            request.POST if sends else None,
-            initial={"recipient": person.email},
-            tenant=provider.tenant,
-            by_operator=person.is_superuser,
-        )
+        form = self.message_form(request, provider, request.POST if sends else None)
         result, problem = None, ""
         if request.method == "POST" and (not sends or form.is_valid()):
             problem = self._may_not(request, sends=sends)
@@ -100,6 +102,9 @@ class TrialPage(TenantModelAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": f"Test {provider}",
+            "advice": advice(result.code, result.status_code) if result and not result.good else "",
+            "tried": _tried_words(provider, form, sends=sends),
+            "media": self.media,
             "opts": self.opts,
             "provider": provider,
             "form": form,
@@ -108,6 +113,11 @@ class TrialPage(TenantModelAdmin):
             "sends": sends,
         }
         return TemplateResponse(request, "admin/providers/provider/trial.html", context)
+
+    def message_form(self, request: HttpRequest, provider: Provider, data: Any = None) -> MessageForm:
+        person = signed_in(request)
+        recipient = {"recipient": person.email}
+        return MessageForm(data, initial=recipient, tenant=provider.tenant, by_operator=person.is_superuser)
 
     def _may_not(self, request: HttpRequest, *, sends: bool) -> str:
         """Why this person must wait, "" when not."""

@@ -68,7 +68,8 @@ def test_a_new_provider_begins_with_its_type(client, admin):
     page = client.get(ADD).content.decode()
     for type_ in registry.types():
         assert (f'href="?type={type_}"' in page) == (not registry.backend_class(type_).sandbox)
-    assert "ses: Amazon SES" in page  # a name nobody could guess is explained
+    assert "Amazon SES" in page  # a name nobody could guess is explained
+    assert "Needs: Region and an access key" in page
     assert client.get(ADD + "?type=nonsense").content.decode().count("Choose a type") >= 1
 
 

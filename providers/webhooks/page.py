@@ -27,14 +27,19 @@ def address(provider: Provider) -> str:
     return origin + reverse("webhook", args=[provider.pk])
 
 
-def told(provider: Provider) -> str:
-    """The address, and what is missing before anything sent there is taken."""
+def lines(provider: Provider) -> list[str]:
+    """The address, and what is missing before anything sent there is taken; for types that have webhooks."""
     receiver = registry.receiver(provider.type, provider.config or {})
-    if receiver is None:
-        return "This type has no webhooks: that a provider of it took a message is the last that is known."
-    lines = [address(provider)]
+    found = [address(provider)]
     if not settings.WEB_PUBLIC_URL:
-        lines.append(UNKNOWN_TOLD)
-    if missing := ", ".join(receiver.missing()):
-        lines.append(f"Nothing sent there is taken yet; missing: {missing}.")
-    return format_html_join("", "<div>{}</div>", ((line,) for line in lines))
+        found.append(UNKNOWN_TOLD)
+    if receiver is not None and (missing := ", ".join(receiver.missing())):
+        found.append(f"Nothing sent there is taken yet; missing: {missing}.")
+    return found
+
+
+def told(provider: Provider) -> str:
+    """The lines as a page shows them."""
+    if not has_webhook(provider.type):
+        return "This type has no webhooks: that a provider of it took a message is the last that is known."
+    return format_html_join("", "<div>{}</div>", ((line,) for line in lines(provider)))
