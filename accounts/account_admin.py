@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db import transaction
@@ -11,22 +11,32 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from accounts import credentials, quota_admin, snippets
+from accounts.account_pages import AccountPages
+from accounts.confirmation import asks
 from accounts.forms import AccountForm
 from accounts.models import Account
-from accounts.row_pages import IssuedOnceMixin, StatusMixin
+from accounts.row_pages import StatusMixin
 from accounts.tenancy import Area
 
 NO_DOMAINS = "This account may send nothing yet: enter the domains it may send from."
+PASSWORD_ENDS = (
+    "The present password of this account ends at once: programs that use it are refused until they have the new one, "
+    "which is shown once, on the next page."
+)
 TOLD = "Who is told; what cannot be told that way is told to the tenant's admins by e-mail."
 
 
 @admin.register(Account)
-class AccountAdmin(StatusMixin, IssuedOnceMixin, quota_admin.UsageMixin):
+class AccountAdmin(StatusMixin, AccountPages, quota_admin.UsageMixin):
     area = Area.ACCOUNTS
     form = AccountForm
     list_display = ("name", "username", "status", "senders", "this_month", "last_used_at")
     list_filter = ("status", "network_authenticated")
     search_fields = ("name", "username")
+    empty_text = (
+        "An account is what an application or a printer signs in with: a user name, a password, and the domains it may "
+        "send from. Add one for each program, so that you can tell them apart."
+    )
     actions = ("issue_new_password", "suspend", "activate")
     fieldsets = (
         (None, {"fields": ("tenant", "name", "username", "status")}),
@@ -36,6 +46,10 @@ class AccountAdmin(StatusMixin, IssuedOnceMixin, quota_admin.UsageMixin):
         ("How much", {"fields": (*quota_admin.FIELDS, "usage")}),
         (None, {"fields": ("last_used_at", "created_at", "updated_at")}),
     )
+
+    class Media:
+        css: ClassVar[dict[str, Any]] = {"all": ("accounts/config.css",)}
+        js = ("accounts/copy.js",)
 
     @admin.display(description="allowed sender domains")
     def senders(self, account: Account) -> str:
@@ -67,6 +81,7 @@ class AccountAdmin(StatusMixin, IssuedOnceMixin, quota_admin.UsageMixin):
         return self.issued(request, account, what, password, example=example, note="" if example else NO_DOMAINS)
 
     @admin.action(description="Issue a new password", permissions=["change"])
+    @asks(lambda rows: PASSWORD_ENDS if rows.count() == 1 else "", "Issue a new password")
     def issue_new_password(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse | None:
         if len(queryset) != 1:
             self.message_user(request, "Choose one account: each password is shown once.", messages.ERROR)

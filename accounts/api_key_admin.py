@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from accounts import api_keys, credentials
+from accounts.confirmation import asks, counted
 from accounts.forms import ApiKeyForm
 from accounts.models import ApiKey
 from accounts.row_pages import IssuedOnceMixin
@@ -36,10 +37,6 @@ class ApiKeyAdmin(IssuedOnceMixin):
         # A key is made, revoked and deleted; what it may do does not change under its holder.
         return False
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        # There is no HTTP API yet that takes them, so tenants are not led here.
-        return request.user.is_superuser and super().has_module_permission(request)
-
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return self.has_delete_permission(request)
 
@@ -51,6 +48,10 @@ class ApiKeyAdmin(IssuedOnceMixin):
         return self.issued(request, obj, "API key", request.issued_key)  # type: ignore[attr-defined]
 
     @admin.action(description="Revoke", permissions=["revoke"])
+    @asks(
+        lambda rows: f"{counted(rows.count(), 'key')} will be refused from now on, for good.",
+        "Revoke",
+    )
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         with transaction.atomic():
             keys = list(queryset.filter(revoked_at=None))

@@ -19,21 +19,22 @@ Act = Callable[[Any, HttpRequest, QuerySet[Any]], HttpResponse | None]
 def asks(tells: Callable[[QuerySet[Any]], str], button: str) -> Callable[[Act], Act]:
     """For an action of an admin class: it shows `tells(rows)` and a button first, and acts once that is pressed.
 
-    The same whether it was chosen in a list or is a button of a row's page. No row at all: it acts at once, which
-    says so in its own words.
+    The same whether it was chosen in a list or is a button of a row's page. Where there is no row, or nothing to tell
+    (""), it acts at once, which says why in its own words.
     """
 
     def decorate(act: Act) -> Act:
         @wraps(act)
         def asked(admin: Any, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
-            if request.POST.get("confirmed") == "yes" or not rows.exists():
+            told = tells(rows) if request.POST.get("confirmed") != "yes" and rows.exists() else ""
+            if not told:
                 return act(admin, request, rows)
             keys = list(rows.values_list("pk", flat=True))
             context = {
                 **admin.admin_site.each_context(request),
                 "title": button,
                 "opts": admin.opts,
-                "text": tells(rows),
+                "text": told,
                 "button": button,
                 "action": act.__name__,
                 "checkbox": ACTION_CHECKBOX_NAME,

@@ -9,6 +9,7 @@ from django import forms
 from django.contrib.auth.forms import BaseUserCreationForm
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.utils import timezone
+from unfold import widgets  # type: ignore[import-untyped]
 
 from accounts.models import Account, ApiKey, Tenant, User
 
@@ -106,12 +107,22 @@ class AccountForm(ErrorsAnywhere, forms.ModelForm):
         }
 
 
+SCOPES = {
+    ApiKey.Scope.SEND: "send messages",
+    ApiKey.Scope.MESSAGES_READ: "read its messages",
+    ApiKey.Scope.LOGS_READ: "read delivery logs and statistics",
+    ApiKey.Scope.SUPPRESSIONS: "read and change suppressions",
+    ApiKey.Scope.WEBHOOKS: "read and change its webhooks",
+}
+"""What a key with this scope may do."""
+
+
 class ApiKeyForm(forms.ModelForm):
     scopes = forms.MultipleChoiceField(
-        choices=ApiKey.Scope.choices,
-        widget=forms.CheckboxSelectMultiple,
+        choices=[(scope.value, f"{scope.value}: {told}") for scope, told in SCOPES.items()],
+        widget=widgets.UnfoldAdminCheckboxSelectMultipleWidget,
         initial=[ApiKey.Scope.SEND],
-        help_text="Keys are for the HTTP API, which is not there yet.",
+        help_text="What its holder may do by the HTTP API, for this account only.",
     )
 
     class Meta:

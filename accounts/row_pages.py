@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
+from accounts.confirmation import asks, counted
 from accounts.tenant_admin import TenantModelAdmin
 
 
@@ -28,6 +29,13 @@ class StatusMixin(TenantModelAdmin):
         self.message_user(request, f"{len(changed)} {verb}.")
 
     @admin.action(description="Suspend", permissions=["suspend"])
+    @asks(
+        lambda rows: (
+            f"{counted(rows.count(), rows.model._meta.verbose_name)} can no longer send or sign in, within "
+            "seconds. What was accepted before is still delivered. You can activate it again."
+        ),
+        "Suspend",
+    )
     def suspend(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         self._set_status(request, queryset, "suspended", "suspended")
 
@@ -66,5 +74,6 @@ class IssuedOnceMixin(TenantModelAdmin):
             "kept": kept,
             "list_url": reverse(f"{base}_changelist"),
             "change_url": reverse(f"{base}_change", args=[quote(row.pk)]),
+            "media": self.media,
         }
         return TemplateResponse(request, "admin/accounts/issued.html", context)

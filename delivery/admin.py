@@ -1,6 +1,7 @@
 """The admin of messages and what became of them; each page is a module of its own, registered by its import."""
 
 from delivery import (  # noqa: F401
+    account_admin,
     archive_admin,
     bulk_admin,
     event_admin,

@@ -16,6 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
+from accounts.admin_page import themed
 from accounts.forms import LinesField
 from accounts.ids import uuid7
 from accounts.models import Account
@@ -52,6 +53,7 @@ class ExplainForm(forms.Form):
     def __init__(self, *args: Any, accounts: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["account"].queryset = accounts  # type: ignore[attr-defined]
+        themed(self)
 
     def clean_recipients(self) -> list[str]:
         addresses: list[str] = self.cleaned_data["recipients"]
@@ -83,6 +85,10 @@ class ExplainForm(forms.Form):
         )
 
 
+SHORT = ("account", "sender", "recipients", "subject")
+"""What is asked beside a rule; the rest has its defaults there."""
+
+
 class ExplainedRuleAdmin(RoutingRuleAdmin):
     """Adds "Explain routing" to the list, and "Dry run" to a rule's page."""
 
@@ -99,7 +105,7 @@ class ExplainedRuleAdmin(RoutingRuleAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         message = self._message(request)
-        accounts = visible_to(request.user, Account).select_related("tenant").order_by("username")
+        accounts = self._accounts(request)
         posted = request.method == "POST" and message is None
         form = ExplainForm(request.POST if posted else None, accounts=accounts)
         told: Explanation | None = None
@@ -115,8 +121,20 @@ class ExplainedRuleAdmin(RoutingRuleAdmin):
             "form": form,
             "message": message,
             "told": told,
+            "media": self.media,
         }
         return TemplateResponse(request, "admin/providers/routingrule/explain.html", context)
+
+    def _accounts(self, request: HttpRequest) -> Any:
+        return visible_to(request.user, Account).select_related("tenant").order_by("username")
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        rule, accounts = kwargs.get("obj"), self._accounts(request)
+        asked = accounts if rule is None else accounts.filter(tenant=rule.tenant_id)
+        first = asked.first()
+        context["explain_form"] = ExplainForm(accounts=asked, initial={"account": first}, auto_id="id_explain_%s")
+        context["explain_short"] = SHORT
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def _message(self, request: HttpRequest) -> Message | None:
         """The stored message that is asked about; 404 for one this person may not know of."""
@@ -170,6 +188,7 @@ class ExplainedRuleAdmin(RoutingRuleAdmin):
             "result": result,
             "routes": [(before, after, count) for (before, after), count in result.routes.most_common()],
             "shown": result.changed[:MOST_SHOWN],
+            "media": self.media,
         }
         return TemplateResponse(request, "admin/providers/routingrule/dry_run.html", context)
 

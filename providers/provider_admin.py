@@ -79,7 +79,7 @@ class ProviderAdmin(TrialPage, HealthMixin, OrderMixin):
 
     area = Area.PROVIDERS
     order_field = "default_rank"
-    ordering: Any = ("tenant", F("default_rank").asc(nulls_last=True), "name")
+    ordering: ClassVar[Any] = ("tenant", F("default_rank").asc(nulls_last=True), "name")
     list_display: Any = ("name", "type_told", "health_badge", "enabled", "place")
     list_filter = (TypeFilter, "enabled")
     search_fields = ("name",)

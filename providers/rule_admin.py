@@ -57,7 +57,7 @@ class RoutingRuleAdmin(OrderMixin, TenantModelAdmin):
     list_display_links = ("name",)
     list_filter = ("enabled", "action")
     search_fields = ("name",)
-    ordering: Any = ("tenant", "priority", "pk")
+    ordering: ClassVar[Any] = ("tenant", "priority", "pk")
     fields = ("tenant", "name", "priority", "enabled", "action", "conditions")
     inlines = (TargetInline,)
     actions = ("enable", "disable")

@@ -12,7 +12,7 @@ from django.core.validators import validate_email
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from unfold import widgets
+from unfold import widgets  # type: ignore[import-untyped]
 
 from accounts import shared_state
 from accounts.domains import covers

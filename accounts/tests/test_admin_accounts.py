@@ -12,6 +12,7 @@ from accounts.tests.factories import AccountFactory, ApiKeyFactory, TenantFactor
 
 pytestmark = pytest.mark.django_db
 ADD = "/admin/accounts/account/add/"
+YES = {"confirmed": "yes"}
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_network_authentication_without_networks_is_a_form_error(client, operato
 
 def test_a_new_password_is_issued_at_the_push_of_a_button_and_ends_the_old_one(client, owner, acme_account):
     assert "Issue a new password" in client.get(page_of(acme_account)).content.decode()
-    password = secret_in(client.post(button(acme_account, "issue_new_password")).content.decode())
+    password = secret_in(client.post(button(acme_account, "issue_new_password"), YES).content.decode())
     assert credentials.verify("crm@acme", password, None)
     with pytest.raises(credentials.AuthenticationFailed):
         credentials.verify("crm@acme", "correct horse", None)
@@ -164,7 +165,7 @@ def test_passwords_are_issued_one_at_a_time(client, owner, acme):
 
 
 def test_suspending_and_activating_count_at_once_and_are_audited(client, owner, acme_account):
-    client.post(button(acme_account, "suspend"))
+    client.post(button(acme_account, "suspend"), YES)
     with pytest.raises(credentials.AuthenticationFailed):
         credentials.verify("crm@acme", "correct horse", None)
     assert "Activate" in client.get(page_of(acme_account)).content.decode()
@@ -217,7 +218,7 @@ def test_deletion_is_audited_with_what_is_gone(client, owner, acme_account, in_b
 
 
 def test_the_audit_of_a_row_is_one_click_away_for_those_who_may_read_it(client, owner, acme_account):
-    client.post(button(acme_account, "suspend"))
+    client.post(button(acme_account, "suspend"), YES)
     history = reverse("admin:accounts_account_history", args=[acme_account.pk])
     assert history in client.get(page_of(acme_account)).content.decode()
     assert b"account.suspended" in client.get(history, follow=True).content
@@ -263,7 +264,7 @@ class TestApiKeys:
 
     def test_revoking_ends_a_key(self, client, owner, acme_account):
         key, text = credentials.issue_api_key(acme_account, ["send"])
-        client.post(button(key, "revoke"))
+        client.post(button(key, "revoke"), YES)
         with pytest.raises(credentials.AuthenticationFailed):
             credentials.verify_api_key(text, None)
         assert AuditEntry.objects.get().action == "apikey.revoked"

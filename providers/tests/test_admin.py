@@ -287,7 +287,7 @@ class TestRoutingRules:
         assert (rule.tenant, rule.conditions[0]["values"]) == (acme, ["invoice"])
         assert [target.provider for target in rule.targets.all()] == [second, first]
         page = client.get("/admin/providers/routingrule/").content.decode()
-        assert f"{second.name} → {first.name}" in page
+        assert f"send it through {second.name}, then {first.name}" in page
         assert set(AuditEntry.objects.values_list("action", flat=True)) == {
             "routingrule.created",
             "routingrule.changed",
