@@ -19,7 +19,7 @@ from accounts.row_pages import StatusMixin
 from accounts.tenancy import Area
 
 NO_DOMAINS = "This account may send nothing yet: enter the domains it may send from."
-SECRET_ENDS = (
+ENDS_AT_ONCE = (
     "The present password of this account ends at once: programs that use it are refused until they have the new one, "
     "which is shown once, on the next page."
 )
@@ -81,7 +81,7 @@ class AccountAdmin(StatusMixin, AccountPages, quota_admin.UsageMixin):
         return self.issued(request, account, what, password, example=example, note="" if example else NO_DOMAINS)
 
     @admin.action(description="Issue a new password", permissions=["change"])
-    @asks(lambda rows: SECRET_ENDS if rows.count() == 1 else "", "Issue a new password")
+    @asks(lambda rows: ENDS_AT_ONCE if rows.count() == 1 else "", "Issue a new password")
     def issue_new_password(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse | None:
         if len(queryset) != 1:
             self.message_user(request, "Choose one account: each password is shown once.", messages.ERROR)
