@@ -47,7 +47,7 @@ class SendForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
-        for name, address in cleaned.items():
+        for name, address in list(cleaned.items()):
             try:
                 validate_email(address)
             except ValidationError as error:

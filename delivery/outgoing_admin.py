@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
-from django import forms
-from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote, unquote
-from django.contrib.admin.widgets import AdminSplitDateTime, AdminURLFieldWidget
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -21,15 +18,15 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from accounts import audit, shared_state
+from accounts.confirmation import asks, counted
 from accounts.crypto import DecryptionError
 from accounts.row_pages import IssuedOnceMixin
 from accounts.tenancy import Area
 from accounts.tenant_admin import VisibleRelatedFilter, signed_in
 from delivery.exceptions import ControlRefused
-from delivery.filters import YEARS
 from delivery.models import Webhook, WebhookDelivery
-from delivery.outbox import NAMES
-from delivery.outgoing import post, signatures, webhooks
+from delivery.outgoing import signatures, webhooks
+from delivery.webhook_forms import ReplayForm, WebhookForm
 from providers import trial
 
 log = structlog.get_logger(__name__)
@@ -42,60 +39,16 @@ KEPT = "encrypted, to sign with,"
 STANDING = ("enabled", "disabled_reason", "failing_since", "failures", "next_attempt_at", "created_at", "updated_at")
 
 
-class WebhookForm(forms.ModelForm):
-    url = forms.URLField(label="URL", max_length=500, assume_scheme="https", widget=AdminURLFieldWidget)
-    event_types = forms.MultipleChoiceField(
-        choices=[(name, name) for name in NAMES],
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text="None chosen: every type.",
-    )
-
-    class Meta:
-        model = Webhook
-        fields = ("tenant", "name", "url", "account", "event_types")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if "url" in self.fields:  # not for those who may only read
-            self.fields["url"].help_text = (
-                "https:// or http://, in private networks too."
-                if settings.WEBHOOK_PRIVATE_NETWORKS
-                else "https:// only."
-            )
-
-    def clean_url(self) -> str:
-        url: str = self.cleaned_data["url"]
-        try:
-            post.check_url(url)
-        except ValueError as error:
-            raise ValidationError(str(error), code="url") from None
-        return url
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or {}
-        account, tenant = cleaned.get("account"), cleaned.get("tenant") or getattr(self.instance, "tenant", None)
-        if account is not None and tenant is not None and account.tenant_id != tenant.pk:
-            self.add_error("account", "This account belongs to another tenant.")
-        if self.instance._state.adding and Webhook.objects.filter(tenant=tenant).count() >= webhooks.MOST:
-            raise ValidationError(f"A tenant has at most {webhooks.MOST} webhooks.", code="too_many")
-        return cleaned
+NEW_ONE = (
+    "From now on requests are signed with a new secret, which is shown once, on the next page. The present one signs "
+    "beside it for 24 hours, so that nothing is lost while you exchange it."
+)
 
 
-class ReplayForm(forms.Form):
-    """What was recorded in this time is sent again; UTC."""
-
-    since = forms.SplitDateTimeField(widget=AdminSplitDateTime, label="From")
-    until = forms.SplitDateTimeField(widget=AdminSplitDateTime, label="Until")
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or {}
-        for name, moment in cleaned.items():
-            if moment.year not in YEARS:
-                raise ValidationError({name: "Nothing was recorded then."}, code="range")
-        if len(cleaned) == 2 and cleaned["since"] >= cleaned["until"]:
-            raise ValidationError("The end comes before the beginning.", code="range")
-        return cleaned
+def _given_up(rows: QuerySet[Webhook]) -> str:
+    failed = WebhookDelivery.objects.filter(webhook__in=rows, status=WebhookDelivery.Status.FAILED)
+    count = failed.order_by()[: webhooks.MOST_REPLAYED + 1].count()
+    return f"{counted(count, 'delivery', 'deliveries')} that were given up will be sent again." if count else ""
 
 
 @admin.register(Webhook)
@@ -109,6 +62,14 @@ class WebhookAdmin(IssuedOnceMixin):
     search_fields = ("name", "url")
     actions = ("send_test", "replay_failed", "issue_new_secret", "enable", "disable")
     readonly_fields = STANDING
+    empty_text = (
+        "A webhook tells a program of yours what becomes of your mail: each event is posted to its address, signed, "
+        "and tried again until it is taken."
+    )
+
+    class Media:
+        css: ClassVar[dict[str, Any]] = {"all": ("accounts/config.css",)}
+        js = ("accounts/copy.js",)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         mine = (None, {"fields": ("tenant", "name", "url", "account", "event_types")})
@@ -191,6 +152,10 @@ class WebhookAdmin(IssuedOnceMixin):
         self.message_user(request, text, messages.SUCCESS if answer.good else messages.ERROR)
 
     @admin.action(description="Issue a new secret", permissions=["change"])
+    @asks(
+        lambda rows: NEW_ONE if rows.count() == 1 else "",
+        "Issue a new secret",
+    )
     def issue_new_secret(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> HttpResponse | None:
         if len(queryset) != 1:
             self.message_user(request, f"{ONE} Each secret is shown once.", messages.ERROR)
@@ -214,6 +179,13 @@ class WebhookAdmin(IssuedOnceMixin):
             self.message_user(request, "What has happened since they were disabled is sent by Replay.")
 
     @admin.action(description="Disable", permissions=["change"])
+    @asks(
+        lambda rows: (
+            f"{counted(rows.count(), 'webhook')} will be told of nothing more. What is pending waits until it "
+            "is enabled again; what happens meanwhile can be sent by Replay."
+        ),
+        "Disable",
+    )
     def disable(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
         with transaction.atomic():
             chosen = list(queryset.filter(enabled=True))
@@ -223,6 +195,7 @@ class WebhookAdmin(IssuedOnceMixin):
         self.message_user(request, f"{len(chosen)} disabled.")
 
     @admin.action(description="Replay what was given up", permissions=["change"])
+    @asks(_given_up, "Replay")
     def replay_failed(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
         for webhook in queryset:
             with transaction.atomic():
@@ -249,7 +222,10 @@ class WebhookAdmin(IssuedOnceMixin):
         now = timezone.now()
         offered = {"since": webhook.failing_since or now - OFFERED, "until": now}
         form = ReplayForm(request.POST or None, initial=offered)
-        if request.method == "POST" and form.is_valid() and self._replay(request, webhook, form):
+        count = None
+        if request.method == "POST" and form.is_valid() and request.POST.get("confirmed") != "yes":
+            count = self._counted(webhook, form)
+        elif request.method == "POST" and form.is_valid() and self._replay(request, webhook, form):
             return HttpResponseRedirect(reverse("admin:delivery_webhook_change", args=[quote(webhook.pk)]))
         context = {
             **self.admin_site.each_context(request),
@@ -257,9 +233,17 @@ class WebhookAdmin(IssuedOnceMixin):
             "opts": self.opts,
             "webhook": webhook,
             "form": form,
+            "count": count,
             "media": self.media + form.media,
         }
         return TemplateResponse(request, "admin/delivery/webhook/replay.html", context)
+
+    def _counted(self, webhook: Webhook, form: ReplayForm) -> int | None:
+        try:
+            return len(webhooks.recorded(webhook, form.cleaned_data["since"], form.cleaned_data["until"]))
+        except ControlRefused as error:
+            form.add_error(None, str(error))
+            return None
 
     def _replay(self, request: HttpRequest, webhook: Webhook, form: ReplayForm) -> bool:
         since, until = form.cleaned_data["since"], form.cleaned_data["until"]

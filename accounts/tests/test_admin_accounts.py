@@ -50,7 +50,7 @@ def test_a_new_account_gets_a_password_that_is_shown_once_with_a_ready_line(clie
     answer = client.post(ADD, form())
     page = answer.content.decode()
     password = secret_in(page)
-    assert 'class="success"' in page
+    assert 'data-copy="#issued code"' in page
     assert f"--auth-user printer@acme --auth-password {password} --from test@acme.example" in page
     assert f"--server {settings.SMTP['HOSTNAME']}:{settings.SMTP['PORT']}" in page
     assert "no-store" in answer.headers["Cache-Control"]

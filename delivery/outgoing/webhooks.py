@@ -91,16 +91,23 @@ def replay_failed(webhook: Webhook) -> int:
     return replay(WebhookDelivery.objects.filter(webhook=webhook, status=WebhookDelivery.Status.FAILED))
 
 
-def replay_range(webhook: Webhook, since: datetime, until: datetime) -> int:
-    """Send again everything that was recorded from `since` (inclusive) to `until`, also what the webhook was never told
-    of because it was disabled, or not there yet. Returns how many events that is. Raises ControlRefused for too many.
-    """
+def recorded(webhook: Webhook, since: datetime, until: datetime) -> list[uuid.UUID]:
+    """What this webhook wants of the events that were recorded from `since` (inclusive) to `until`. Raises
+    ControlRefused for too many."""
     found = Event.objects.filter(tenant_id=webhook.tenant_id, pk__gte=first_at(since), pk__lt=first_at(until))
     wanted = []
     for id_, type_, account_id in found.order_by("pk").values_list("pk", "type", "message__account_id").iterator():
         if relay.wants(webhook, type_, account_id):
             wanted.append(id_)
             _refuse_too_many(len(wanted))
+    return wanted
+
+
+def replay_range(webhook: Webhook, since: datetime, until: datetime) -> int:
+    """Send again everything that was recorded from `since` (inclusive) to `until`, also what the webhook was never told
+    of because it was disabled, or not there yet. Returns how many events that is. Raises ControlRefused for too many.
+    """
+    wanted = recorded(webhook, since, until)
     for page in _pages(wanted):
         with transaction.atomic():
             replay(WebhookDelivery.objects.filter(webhook=webhook, event_id__in=page))

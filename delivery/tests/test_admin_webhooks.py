@@ -38,7 +38,7 @@ def page(webhook, view="change"):
 
 def press(client, webhook, action):
     url = reverse("admin:delivery_webhook_do", args=[webhook.pk, action])
-    return client.post(url, follow=True).content.decode()
+    return client.post(url, {"confirmed": "yes"}, follow=True).content.decode()
 
 
 def entries():
@@ -180,11 +180,16 @@ def test_a_time_is_replayed_with_what_the_webhook_was_never_told_of(client, owne
             for name, when in (("since", since), ("until", until))
             for n, part in enumerate((when.strftime("%Y-%m-%d"), when.strftime("%H:%M:%S")))
         }
-        return client.post(url, form, follow=True).content.decode()
+        before = set(WebhookDelivery.objects.values_list("pk", "status"))
+        counted = client.post(url, form).content.decode()
+        assert set(WebhookDelivery.objects.values_list("pk", "status")) == before
+        return counted + client.post(url, {**form, "confirmed": "yes"}, follow=True).content.decode()
 
-    assert "0 events" in replay(now - timedelta(hours=2), now - timedelta(hours=1))
+    assert "Nothing this webhook wants was recorded" in replay(now - timedelta(hours=2), now - timedelta(hours=1))
     assert "The end comes before" in replay(now, now - timedelta(hours=1))
-    assert "2 events are sent again" in replay(now - timedelta(hours=1), now + timedelta(hours=1))
+    page_shown = replay(now - timedelta(hours=1), now + timedelta(hours=1))
+    assert "2 events will be sent again." in page_shown
+    assert "2 events are sent again" in page_shown
     told.refresh_from_db()
     assert told.status == "pending"
     assert set(WebhookDelivery.objects.values_list("event_id", flat=True)) == {told.event_id, untold.pk}
