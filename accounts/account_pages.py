@@ -115,7 +115,11 @@ class AccountPages(IssuedOnceMixin):
         what = request.POST.get("what")
         if request.method == "POST" and not self.has_change_permission(request, account):
             raise PermissionDenied
-        form = NewKeyForm(request.POST if what == "new" else None, instance=ApiKey(account=account))
+        form = NewKeyForm(
+            request.POST if what == "new" else None,
+            instance=ApiKey(account=account),
+            initial={"scopes": [ApiKey.Scope.SEND]},
+        )
         if what == "new" and form.is_valid():
             return self._new_key(request, account, form)
         if what == "rotate":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib.auth.forms import BaseUserCreationForm
@@ -11,6 +11,7 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.utils import timezone
 from unfold import widgets  # type: ignore[import-untyped]
 
+from accounts import networks
 from accounts.models import Account, ApiKey, Tenant, User
 
 
@@ -81,7 +82,39 @@ class ErrorsAnywhere:
         super().add_error(field, error)  # type: ignore[misc]
 
 
+OUTSIDE = (
+    "Your own address, {}, is in none of these networks: you would lock yourself out. Add it, or a network it is in."
+)
+
+
 class TenantForm(ErrorsAnywhere, forms.ModelForm):
+    """`person` and `client_ip` are who fills it in, and from where: nobody of the tenant locks themselves out."""
+
+    person: ClassVar[User | None] = None
+    client_ip: ClassVar[str | None] = None
+
+    owner_email = forms.EmailField(
+        required=False,
+        label="First owner's e-mail",
+        widget=widgets.UnfoldAdminEmailInputWidget,
+        help_text="The person who sets the tenant up. Their password is shown once, on the next page. Empty: add "
+        "people later, under Users.",
+    )
+
+    def clean_owner_email(self) -> str:
+        email: str = self.cleaned_data["owner_email"].strip().lower()
+        if email and User.objects.filter(email__iexact=email).exists():
+            raise ValidationError("There is a person with this e-mail address.", code="taken")
+        return email
+
+    def clean_client_networks(self) -> Any:
+        listed = self.cleaned_data["client_networks"]
+        theirs = self.person is not None and self.person.tenant_id == self.instance.pk
+        readable = isinstance(listed, list) and all(networks.network(str(one)) for one in listed)
+        if theirs and readable and not networks.allowed(networks.address(self.client_ip), listed):
+            raise ValidationError(OUTSIDE.format(self.client_ip or "unknown"), code="locked_out")
+        return listed
+
     class Meta:
         model = Tenant
         fields = "__all__"  # noqa: DJ007  the admin names them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -14,13 +14,20 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from accounts import quota_admin, tenant_deletion
+from accounts import audit, quota_admin, tenant_deletion
 from accounts.admin_page import themed
+from accounts.confirmation import counted
 from accounts.forms import TenantForm
-from accounts.models import Tenant
-from accounts.row_pages import StatusMixin
+from accounts.generated import generate
+from accounts.models import Tenant, User
+from accounts.row_pages import IssuedOnceMixin, StatusMixin
 from accounts.tenancy import Area, Verb, permits
 from accounts.tenant_admin import client_ip, signed_in
+
+IN = (
+    "Networks are for the programs and the people of this tenant alike: who comes from elsewhere is refused. With a "
+    "second factor required, whoever has none yet sets one up at the next sign-in."
+)
 
 
 class DeletionForm(forms.Form):
@@ -28,31 +35,21 @@ class DeletionForm(forms.Form):
 
 
 @admin.register(Tenant)
-class TenantAdmin(StatusMixin, quota_admin.UsageMixin):
+class TenantAdmin(StatusMixin, IssuedOnceMixin, quota_admin.UsageMixin):
     area = Area.TENANT
     form = TenantForm
     list_display = ("name", "slug", "status", "may_use_shared_providers", "this_month", "created_at")
     list_filter = ("status", "may_use_shared_providers")
     search_fields = ("name", "slug")
-    fields = (
-        "name",
-        "slug",
-        "status",
-        "may_use_shared_providers",
-        "unknown_outcome",
-        "lossless",
-        "client_networks",
-        "second_factor_required",
-        "body_days",
-        "dead_letter_days",
-        "row_days",
-        "archived",
-        "archive_days",
-        *quota_admin.FIELDS,
-        "usage",
-        "deletes_at",
-        "created_at",
-        "updated_at",
+    empty_text = "A tenant is an organisation with its own people, accounts and providers. Add the first one."
+    fieldsets = (
+        (None, {"fields": ("name", "slug", "status", "may_use_shared_providers")}),
+        ("Who comes in", {"fields": ("client_networks", "second_factor_required"), "description": IN}),
+        ("How mail is sent", {"fields": ("unknown_outcome", "lossless")}),
+        ("How long things are kept", {"fields": ("body_days", "dead_letter_days", "row_days")}),
+        ("Archive", {"fields": ("archived", "archive_days")}),
+        ("How much", {"fields": (*quota_admin.FIELDS, "usage")}),
+        (None, {"fields": ("deletes_at", "created_at", "updated_at")}),
     )
     actions = ("suspend", "activate")
 
@@ -60,6 +57,42 @@ class TenantAdmin(StatusMixin, quota_admin.UsageMixin):
         fixed = ("usage", "deletes_at", "created_at", "updated_at")
         granted = ("slug", "status", "may_use_shared_providers", *quota_admin.FIELDS)
         return fixed if request.user.is_superuser else (*fixed, *granted)
+
+    class Media:
+        css: ClassVar[dict[str, Any]] = {"all": ("accounts/config.css",)}
+        js = ("accounts/copy.js",)
+
+    # --- the form ---------------------------------------------------------------------------------------------------
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        form.person, form.client_ip = signed_in(request), client_ip(request)
+        return form
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        return fieldsets if obj is not None else (*fieldsets, ("First owner", {"fields": ("owner_email",)}))
+
+    def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        email = "" if change else form.cleaned_data.get("owner_email", "")
+        if email:
+            password = generate(20)
+            owner = User.objects.create_user(email, password, tenant=obj, role=User.Role.OWNER)
+            audit.record(signed_in(request), "user.created", owner, {"email": [None, email]}, client_ip(request))
+            request.issued_owner = (owner, password)  # type: ignore[attr-defined]
+        if change and "second_factor_required" in form.changed_data and obj.second_factor_required:
+            without = obj.users.filter(is_active=True, second_factor__confirmed_at=None).count()
+            if without:
+                text = f"{counted(without, 'person', 'people')} will be asked to set up a second factor."
+                self.message_user(request, text, messages.WARNING)
+
+    def response_add(self, request: HttpRequest, obj: Tenant, post_url_continue: str | None = None) -> HttpResponse:
+        issued = getattr(request, "issued_owner", None)
+        if issued is None:
+            return super().response_add(request, obj, post_url_continue)
+        owner, password = issued
+        note = f"Give it to {owner.email}, who signs in with it and sets up {obj}."
+        return self.issued(request, obj, f"Password of {owner.email}", password, note=note)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.is_superuser and super().has_add_permission(request, obj)

@@ -7,7 +7,7 @@ from django.db import connection
 from django.urls import reverse
 
 from accounts import credentials
-from accounts.models import Account, ApiKey, AuditEntry, Tenant
+from accounts.models import Account, ApiKey, AuditEntry, Tenant, User
 from accounts.tests.factories import AccountFactory, ApiKeyFactory, TenantFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -294,6 +294,28 @@ class TestTenants:
         client.post("/admin/accounts/tenant/add/", {**form, "client_networks": "192.0.2.0/24\n2001:db8::/32"})
         assert Tenant.objects.get().client_networks == ["192.0.2.0/24", "2001:db8::/32"]
         assert AuditEntry.objects.get().action == "tenant.created"
+
+    def test_the_first_owner_comes_with_the_tenant_and_a_password_shown_once(self, client, operator):
+        client.force_login(operator)
+        form = {"name": "Initech", "slug": "initech", "status": "active", "unknown_outcome": "hold"}
+        form |= {"lossless": "special", **DAYS, "owner_email": "Peter@Initech.example"}
+        page = client.post("/admin/accounts/tenant/add/", form).content.decode()
+        owner = User.objects.get(email="peter@initech.example")
+        assert (owner.tenant.slug, owner.role) == ("initech", "owner")
+        assert owner.check_password(secret_in(page))
+        assert AuditEntry.objects.filter(action="user.created", tenant=owner.tenant).exists()
+        again = client.post("/admin/accounts/tenant/add/", {**form, "slug": "other"})
+        assert "There is a person with this e-mail address." in again.content.decode()
+        assert Tenant.objects.count() == 1
+
+    @pytest.mark.parametrize(("listed", "kept"), [("192.0.2.0/24", False), ("127.0.0.0/8", True), ("", True)])
+    def test_nobody_locks_themselves_out_by_networks(self, client, acme, listed, kept):
+        client.force_login(UserFactory(tenant=acme, role="owner"))
+        form = {"name": "Acme", "unknown_outcome": "resend", "lossless": "special", **DAYS, "client_networks": listed}
+        page = client.post(page_of(acme), form).content.decode()
+        assert ("you would lock yourself out" in page) != kept
+        acme.refresh_from_db()
+        assert acme.client_networks == ([listed] if kept and listed else [])
 
     def test_a_tenant_with_mail_is_not_deleted_and_an_empty_one_leaves_a_trace(self, client, operator):
         tenant = TenantFactory(slug="empty")
