@@ -109,6 +109,8 @@ def record_each(
 def _entry(
     actor: User | str, action: str, target: models.Model, changes: Mapping[str, Any] | None, ip: str | None
 ) -> AuditEntry:
+    if isinstance(actor, User):
+        actor = actor.looking_from or actor
     return AuditEntry(
         tenant_id=tenant_id_of(target),
         actor=actor if isinstance(actor, User) else None,

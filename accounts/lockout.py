@@ -109,7 +109,10 @@ def locks(account: str) -> list[Lock]:
     who = _account(account)
     try:
         places = _places_of(who)
-        found = [(place, int(shared_state.client().hget(_keys(who, place)[0], "until") or 0)) for place in places]
+        found = [
+            (place, float(cast(Any, shared_state.client().hget(_keys(who, place)[0], "until")) or 0))
+            for place in places
+        ]
     except shared_state.Unavailable:
         return []
     now = time.time()
@@ -168,7 +171,7 @@ _CHARGE = Script(
         local n = redis.call('HINCRBY', KEYS[at], 'failures', 1)
         if n >= free then
             local wait = math.min(first * 2 ^ math.min(n - free, 20), longest)
-            redis.call('HSET', KEYS[at], 'until', string.format('%.0f', math.ceil(now + wait)))
+            redis.call('HSET', KEYS[at], 'until', string.format('%.3f', now + wait))
             if at == 1 then
                 redis.call('SADD', KEYS[3], ARGV[6])
                 redis.call('EXPIRE', KEYS[3], kept)

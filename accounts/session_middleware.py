@@ -10,12 +10,15 @@ import structlog
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.signals import user_logged_in, user_logged_out
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import resolve, reverse
 from django.utils import timezone
 
-from accounts import audit, sessions
+from accounts import audit, look_as, second_factor, sessions
 from accounts.models import User, UserSession
 from accounts.sessions import SessionEnded
+
+ENROLLING = frozenset({"admin:second_factor", "admin:logout", "admin:login", "admin:jsi18n"})
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +37,10 @@ class UserSessionMiddleware:
                 log.info("session ended", reason=error.code, user_id=str(request.user.pk))
                 request.session.flush()
                 request.user = AnonymousUser()
+            else:
+                if second_factor.lacking(request.user) and not _open(request):
+                    return HttpResponseRedirect(reverse("admin:second_factor"))
+                look_as.put_on(request)
         return self._get_response(request)
 
     def _resume(self, request: HttpRequest, user: User) -> None:
@@ -46,6 +53,14 @@ class UserSessionMiddleware:
         sessions.touch(session, address)
         request.user = session.user  # the same row, with its tenant and second factor
         setattr(request, sessions.KEY, session)
+
+
+def _open(request: HttpRequest) -> bool:
+    """Whether a page is there for who has yet to set up the second factor the tenant wants."""
+    try:
+        return resolve(request.path_info).view_name in ENROLLING
+    except Http404:
+        return True
 
 
 def begin(sender: Any, request: HttpRequest, user: User, **_: Any) -> None:  # noqa: ARG001

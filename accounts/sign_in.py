@@ -21,6 +21,10 @@ NOBODY = "not signed in"
 """How the audit names who has not shown to be anybody."""
 
 
+MOST_LETTERS = 1024
+"""Of a password: more would only cost time."""
+
+
 class Refused(Exception):
     """Not signed in. `code`: `unknown`, `wrong_password`, `wrong_code`, `locked_out`, `deactivated`,
     `network_not_allowed`, `code_wanted` or `second_factor_lacking`. `wait` is in seconds, of a lockout."""
@@ -52,7 +56,7 @@ def check_password(email: str, password: str, client_ip: str | None) -> User:
     Every refusal but that of a lockout takes the time of a check of a password.
     """
     attempt = _charge(email, client_ip)
-    usable = "\0" not in email + password and len(email) <= 254 and len(password) <= 1024
+    usable = "\0" not in email + password and len(email) <= 254 and len(password) <= MOST_LETTERS
     user = authenticate(None, username=email.strip(), password=password) if usable else None
     if not isinstance(user, User):
         known = User.objects.select_related("tenant").filter(email__iexact=email.strip()).first() if usable else None
@@ -83,10 +87,18 @@ def check_code(user: User, code: str, client_ip: str | None) -> None:
         audit.record(user, "user.recovery_code_used", user, {"left": left}, client_ip)
 
 
+def check_own_password(user: User, password: str, client_ip: str | None) -> None:
+    """Whether somebody who is signed in knows the password; guesses are counted as at the door. Raises Refused."""
+    attempt = _charge(user.email, client_ip)
+    if "\0" in password or len(password) > MOST_LETTERS or not user.check_password(password):
+        raise _refused(attempt, user, "wrong_password", client_ip)
+    lockout.forgive(attempt)
+
+
 def welcome(user: User, where: str, client_ip: str | None) -> None:
     """Put the sign-in into log and audit; `where` is the kind of the session."""
-    audit.record(user, "user.signed_in", user, {"where": where}, client_ip)
-    log.info("signed in", user_id=str(user.pk), where=where)
+    audit.record(user, "user.signed_in", user, {"where": str(where)}, client_ip)
+    log.info("signed in", user_id=str(user.pk), where=str(where))
 
 
 def _charge(email: str, client_ip: str | None) -> Attempt:

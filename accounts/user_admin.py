@@ -15,12 +15,13 @@ from accounts.forms import UserCreationForm, UserForm
 from accounts.models import User
 from accounts.tenancy import Area, may_edit_user, may_grant_bodies, roles_given_by
 from accounts.tenant_admin import TenantModelAdmin, signed_in
+from accounts.user_actions import SignInActions
 
 YOURSELF = "You cannot delete yourself."
 
 
 @admin.register(User)
-class UserAdmin(TenantModelAdmin, DjangoUserAdmin):
+class UserAdmin(SignInActions, TenantModelAdmin, DjangoUserAdmin):
     area = Area.USERS
     form = UserForm
     add_form = UserCreationForm
@@ -29,7 +30,7 @@ class UserAdmin(TenantModelAdmin, DjangoUserAdmin):
     search_fields = ("email", "name")
     ordering = ("email",)
     filter_horizontal = ()
-    readonly_fields = ("last_login", "created_at")
+    readonly_fields = ("last_login", "second_step", "locked_out", "created_at")
     fieldsets = (
         (
             None,

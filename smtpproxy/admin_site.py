@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
-if TYPE_CHECKING:  # unfold has no types; its site is Django's with a theme
-    from django.contrib.admin import AdminSite as UnfoldAdminSite
-else:
-    from unfold.sites import UnfoldAdminSite
+from accounts.pages.site import SignInSite
 
 
-class AdminSite(UnfoldAdminSite):
+class AdminSite(SignInSite):
     """Django's admin in the theme of django-unfold, which brings every asset along (ADM-1)."""
 
     index_title = "Dashboard"
