@@ -10,7 +10,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from accounts import audit
+from accounts import audit, wall
 from accounts.models import Tenant, User
 
 KEY = "look_as"
@@ -21,6 +21,14 @@ def person_of(request: HttpRequest) -> User:
     """Who has really signed in."""
     user: Any = request.user
     person: User = user.looking_from or user
+    return person
+
+
+def as_oneself(request: HttpRequest) -> User:
+    """As `person_of`, for pages about that person: an operator then sees the rows of an operator."""
+    person = person_of(request)
+    if person is not request.user and person.is_superuser:
+        wall.leave()
     return person
 
 

@@ -32,10 +32,8 @@ class UserAdmin(SignInActions, TenantModelAdmin, DjangoUserAdmin):
     filter_horizontal = ()
     readonly_fields = ("last_login", "second_step", "locked_out", "created_at")
     fieldsets = (
-        (
-            None,
-            {"fields": ("email", "name", "tenant", "role", "reads_bodies", "is_active", "last_login", "created_at")},
-        ),
+        (None, {"fields": ("email", "name", "tenant", "role", "reads_bodies", "is_active")}),
+        ("Signing in", {"fields": ("last_login", "second_step", "locked_out", "created_at")}),
     )
     add_fieldsets = ((None, {"fields": ("email", "name", "tenant", "role", "reads_bodies", "password1", "password2")}),)
 

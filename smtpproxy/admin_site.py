@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
-from accounts.pages.site import SignInSite
+from accounts.people_pages.site import SignInSite
 
 
 class AdminSite(SignInSite):

@@ -145,7 +145,7 @@ UNFOLD = {
         "show_all_applications": False,
         "navigation": "smtpproxy.navigation.navigation",
     },
-    "ACCOUNT": {"navigation": "accounts.pages.site.menu"},
+    "ACCOUNT": {"navigation": "accounts.people_pages.site.menu"},
 }
 API_REQUESTS_PER_MINUTE = env.int("API_REQUESTS_PER_MINUTE", 100, low=1)  # of one key, session or address (LIM-2)
 API_ACCESS_MINUTES = env.int("API_ACCESS_MINUTES", 15, low=1, high=24 * 60)

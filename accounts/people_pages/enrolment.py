@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts import audit, second_factor, sign_in
-from accounts.look_as import person_of
+from accounts.look_as import as_oneself
 from accounts.models import User
 from accounts.sign_in import Refused
 from accounts.tenant_admin import client_ip
@@ -49,7 +49,7 @@ class OwnPasswordForm(forms.Form):
 @sensitive_post_parameters()
 def page(request: HttpRequest) -> HttpResponse:
     """The second factor as it is: to be set up, or on."""
-    person = person_of(request)
+    person = as_oneself(request)
     on = second_factor.of(person) is not None
     return (_change if on else _set_up)(request, person)
 

@@ -21,7 +21,7 @@ MOST = 100
 
 def page(request: HttpRequest) -> HttpResponse:
     """Tenants to choose from; a POST names the one, or none to go back."""
-    if not look_as.person_of(request).is_superuser:
+    if not look_as.as_oneself(request).is_superuser:
         raise PermissionDenied
     if request.method == "POST":
         return _change(request)

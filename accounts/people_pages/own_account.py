@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts import audit, second_factor, session_middleware, sessions, sign_in
-from accounts.look_as import person_of
+from accounts.look_as import as_oneself
 from accounts.models import User, UserSession
 from accounts.sign_in import Refused
 from accounts.tenancy import may_edit_user, visible_to
@@ -52,7 +52,7 @@ class OwnPasswordForm(AdminOwnPasswordChangeForm):
 
 def account(request: HttpRequest) -> HttpResponse:
     """Name and sessions; links to password and second factor."""
-    person = person_of(request)
+    person = as_oneself(request)
     form = NameForm(request.POST or None, instance=person)
     if request.method == "POST" and form.is_valid():
         before = User.objects.get(pk=person.pk).name
@@ -78,7 +78,7 @@ def account(request: HttpRequest) -> HttpResponse:
 @sensitive_post_parameters()
 def password(request: HttpRequest) -> HttpResponse:
     """Change one's own password; all other sessions end."""
-    person = person_of(request)
+    person = as_oneself(request)
     form = OwnPasswordForm(person, request.POST or None)
     form.ip = client_ip(request)
     if request.method == "POST" and form.is_valid():
@@ -109,7 +109,7 @@ def revoke(request: HttpRequest, session_id: Any) -> HttpResponse:
     """End a session: one's own, or of somebody one may edit."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    me = person_of(request)
+    me = as_oneself(request)
     session = UserSession.objects.select_related("user").filter(pk=session_id).first()
     if session is None or (session.user_id != me.pk and not _may_edit(request, session.user)):
         raise Http404

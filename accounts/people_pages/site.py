@@ -12,7 +12,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
 from accounts.look_as import person_of
-from accounts.pages import enrolment, look_as, own_account, sign_in
+from accounts.people_pages import enrolment, look_as, own_account, sign_in
 
 if TYPE_CHECKING:  # unfold has no types; its site is Django's with a theme
     from django.contrib.admin import AdminSite as UnfoldAdminSite
