@@ -47,3 +47,8 @@ def test_the_docs_load_nothing_from_elsewhere_and_hold_no_script():
     script = APIClient().get("/api/v1/docs/?script=")
     assert script.headers["Content-Type"].startswith("application/javascript")
     assert APIClient().get("/api/v1/schema/").status_code == 200
+
+
+def test_making_the_schema_counts_as_one_request(settings):
+    settings.API_REQUESTS_PER_MINUTE = 2
+    assert [APIClient().get("/api/v1/schema/").status_code for _ in range(3)] == [200, 200, 429]
