@@ -17,6 +17,8 @@ ERROR = {
         "details": {"type": "object", "additionalProperties": {}, "description": "Of `invalid`: messages by field."},
     },
 }
+ERROR_REF = {"$ref": "#/components/schemas/Error"}
+"""For the description of an error of which there is more to say than below."""
 _ALWAYS = {
     "400": "What was given cannot be taken; `details` says what.",
     "403": "Not allowed: by role or scope, or not from this network.",
@@ -41,10 +43,11 @@ class Schema(AutoSchema):
         registry.register_on_missing(component)
         errors = _ALWAYS | _SIGNED_IN | (_ROW if "{" in path else {})
         errors |= _WRITE if method in ("POST", "PUT", "PATCH", "DELETE") else {}
-        for status, text in errors.items():
-            told = {"description": text, "content": {"application/json": {"schema": component.ref}}}
-            operation["responses"].setdefault(status, told)
-        operation["responses"] = dict(sorted(operation["responses"].items()))
+        answers = operation["responses"]
+        for status in {*errors, *(status for status in answers if status >= "400")}:
+            text = answers.get(status, {}).get("description") or errors[status]
+            answers[status] = {"description": text, "content": {"application/json": {"schema": ERROR_REF}}}
+        operation["responses"] = dict(sorted(answers.items()))
         return operation
 
 

@@ -8,21 +8,14 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers
 
+from accounts.api import schema
 from delivery import filters
 from delivery.models import MessageStatus
 
 
-class Problem(serializers.Serializer[Any]):
-    """The shape of every error."""
-
-    code = serializers.CharField(help_text="Stable, for machines.")
-    message = serializers.CharField(help_text="For people.")
-    details = serializers.DictField(help_text="By field, where single fields are wrong.")
-
-
 def problems(*codes: int) -> dict[int, OpenApiResponse]:
     """The refusals an operation may answer with; those of every operation are among them."""
-    return {code: OpenApiResponse(Problem, _MEANING[code]) for code in sorted({*codes, 401, 403, 429, 503})}
+    return {code: OpenApiResponse(schema.ERROR_REF, _MEANING[code]) for code in sorted({*codes, 401, 403, 429, 503})}
 
 
 _MEANING = {

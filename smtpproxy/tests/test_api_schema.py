@@ -28,7 +28,7 @@ def test_every_operation_says_how_it_fails_and_who_may_call(schema):
         for status in ("400", "401", "403", "429", "503", *(["404"] if "{" in name else [])):
             answer = operation["responses"][status]
             assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Error"}, name
-        public = name.split(" ")[1].rstrip("/") in ("/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/health")
+        public = name.split(" ")[1].rstrip("/") in ("/api/v1/auth/login", "/api/v1/auth/refresh")
         assert operation.get("security", [{}]) == ([{}] if public else [{"bearer": []}]), name
 
 
