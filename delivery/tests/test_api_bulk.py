@@ -9,7 +9,7 @@ from accounts.tests.factories import UserFactory
 from delivery import bulk, chores
 from delivery.filters import MessageFilter
 from delivery.models import BulkAction, Message
-from delivery.tests.api import as_person, by_key
+from delivery.tests.api import as_person, by_key, questions
 from delivery.tests.factories import DeliveryLogFactory, MessageFactory
 from providers.tests.factories import ProviderFactory
 
@@ -32,13 +32,13 @@ def post(api, url, **given):
 
 
 class TestDeadLetters:
-    def test_they_are_listed_with_their_last_error_in_one_question(self, api, acme_account, django_assert_num_queries):
+    def test_they_are_listed_with_their_last_error_in_one_question(self, api, acme_account):
         MessageFactory(account=acme_account, status="failed")
         dead = MessageFactory(account=acme_account, status="dlq", status_reason="Retries are used up.")
         DeliveryLogFactory(message=dead, error_text="first")
         DeliveryLogFactory(message=dead, error_text="last")
         lost = MessageFactory(account=acme_account, status="storage_error")
-        with django_assert_num_queries(1):
+        with questions(1):
             rows = api.get(DLQ).json()["results"]
         assert [(row["id"], row["last_error"]) for row in rows] == [(str(lost.pk), None), (str(dead.pk), "last")]
         assert [row["id"] for row in api.get(DLQ + "?status=dlq").json()["results"]] == [str(dead.pk)]

@@ -9,7 +9,7 @@ from accounts.models import AuditEntry
 from accounts.tests.factories import AccountFactory, UserFactory
 from delivery import store
 from delivery.models import Event, Message
-from delivery.tests.api import as_person, by_key
+from delivery.tests.api import as_person, by_key, questions
 from delivery.tests.factories import DeliveryLogFactory, EventFactory, MessageFactory, RecipientFactory
 from delivery.tests.mail import accepted, raw_message
 from providers.tests.factories import ProviderFactory, RoutingRuleFactory
@@ -76,9 +76,9 @@ class TestList:
     def test_so_is_a_page_that_is_none(self, api, query):
         assert api.get(LIST + query).status_code == 400
 
-    def test_it_costs_the_same_for_one_and_for_fifty(self, api, acme_account, django_assert_num_queries):
+    def test_it_costs_the_same_for_one_and_for_fifty(self, api, acme_account):
         MessageFactory.create_batch(30, account=acme_account)
-        with django_assert_num_queries(1):
+        with questions(1):
             assert len(ids(api.get(LIST))) == 30
 
     def test_each_tells_of_itself_but_not_of_our_insides(self, api, acme_account):
@@ -133,13 +133,13 @@ class TestWhoSees:
 
 
 class TestDetail:
-    def test_it_tells_of_recipients_and_attempts_in_four_questions(self, api, acme_account, django_assert_num_queries):
+    def test_it_tells_of_recipients_and_attempts_in_four_questions(self, api, acme_account):
         message = MessageFactory(account=acme_account, recipients=[])
         provider = ProviderFactory(tenant=acme_account.tenant, name="primary")
         for n in range(120):
             RecipientFactory(message=message, address=f"{n}@outside.example", provider=provider)
         DeliveryLogFactory.create_batch(3, message=message, provider=provider, error_text="No such user")
-        with django_assert_num_queries(3):
+        with questions(3):
             told = api.get(of(message)).json()
         assert [one["address"] for one in told["recipients"]] == [f"{n}@outside.example" for n in range(100)]
         assert told["recipients"][0]["provider_name"] == "primary"
@@ -148,13 +148,13 @@ class TestDetail:
         }
         assert "progress" not in told["delivery_logs"][0]
 
-    def test_all_of_them_have_lists_of_their_own(self, api, acme_account, django_assert_num_queries):
+    def test_all_of_them_have_lists_of_their_own(self, api, acme_account):
         message = MessageFactory(account=acme_account, recipients=["a@outside.example", "b@outside.example"])
         message.recipients.filter(address__startswith="b").update(status="bounced")
         attempts = DeliveryLogFactory.create_batch(2, message=message)
         EventFactory(message=message, data={"reason": "x"})
         EventFactory(message=message, type="held")
-        with django_assert_num_queries(2):
+        with questions(2):
             rows = api.get(of(message, "recipients/")).json()["results"]
         assert [one["address"] for one in rows] == ["a@outside.example", "b@outside.example"]
         [row] = api.get(of(message, "recipients/?status=bounced")).json()["results"]
