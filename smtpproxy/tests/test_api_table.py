@@ -21,6 +21,7 @@ from smtpproxy import api
 pytestmark = pytest.mark.django_db
 FLOORS = (accounts, providers, delivery)
 LINES = {name: line for floor in FLOORS for name, line in floor.LINES.items()}
+LINES |= {"GET schema": Line(public=True), "GET docs": Line(public=True)}
 LINES["GET health"] = Line(public=True)
 
 
