@@ -13,6 +13,7 @@ from delivery import (  # noqa: F401
     provider_admin,
     queue_admin,
     recipient_admin,
+    refused_admin,
     routing_admin,
     suppression_admin,
 )

@@ -19,6 +19,7 @@ from delivery.models import DUE_STATUSES, OutboxEntry
 log = structlog.get_logger(__name__)
 
 DEAD_LETTERS = Counter("dead_letters", "Messages given up, by the code of the reason.", ["reason"])
+REFUSALS_DROPPED = Counter("refused_sessions_dropped", "Refusals of which no row was kept: there were too many.")
 
 KEEP = 5.0
 """Seconds for which what was read is told again, however often somebody asks."""

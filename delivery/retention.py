@@ -35,6 +35,7 @@ from delivery.models import (
     Message,
     Notice,
     Receipt,
+    RefusedSession,
     WebhookDelivery,
 )
 from providers.models import HealthEvent
@@ -226,6 +227,7 @@ OTHERS: tuple[tuple[QuerySet[Any], int, _Page], ...] = (
     (HealthEvent.objects.all(), 90, deletion.page),
     (QuotaWarning.objects.all(), 400, deletion.page),
     (Receipt.objects.all(), 30, deletion.page),
+    (RefusedSession.objects.all(), 30, deletion.page),
     (Notice.objects.exclude(status=Notice.Status.PENDING), 30, deletion.page),
     (WebhookDelivery.objects.exclude(status=WebhookDelivery.Status.PENDING), 30, deletion.deliveries),
     (BulkAction.objects.exclude(finished_at=None), 400, deletion.page),

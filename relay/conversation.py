@@ -8,6 +8,7 @@ import ssl
 import structlog
 from aiosmtpd.smtp import SMTP
 
+from delivery.refusals import Refusal
 from relay import replies
 from relay.deadline import Deadline
 from relay.lines import Input, LineTooLong
@@ -110,6 +111,40 @@ class Conversation(SMTP):
         """A reply to what a client should not have sent: so many of these end the connection."""
         self.session.errors += 1
         self._replies.append(reply)
+
+    def note_refusal(
+        self,
+        reason: str = "",
+        reply: bytes = b"",
+        *,
+        detail: str = "",
+        username: str = "",
+        mail_from: str = "",
+        recipient: str = "",
+        size: int | None = None,
+    ) -> None:
+        """Keep a row of what was refused (SMTP-18); costs no time. Without a reason it is called as the reply is."""
+        session, envelope = self.session, self.envelope
+        identity = envelope.identity or session.identity or session.network_identity
+        sent_to = envelope.rcpt_tos
+        self.site.refusals.note(
+            Refusal(
+                source="smtp",
+                reason=reason or replies.reason(reply),
+                reply=replies.told(reply) or detail,
+                client_ip=session.client_ip,
+                username=username or (identity.username if identity else ""),
+                account_id=identity.account_id if identity else None,
+                tenant_id=identity.tenant_id if identity else None,
+                session_id=session.session_id,
+                helo=session.host_name or "",
+                tls=session.tls_description or "",
+                mail_from=mail_from or envelope.mail_from or "",
+                recipient=recipient or (sent_to[0] if sent_to else ""),
+                recipient_count=len(sent_to),
+                size=size,
+            )
+        )
 
     async def flush(self) -> None:
         """Send the gathered replies in one write; waits while the client does not read, as long as it may be idle."""

@@ -11,8 +11,9 @@ from django.conf import settings
 
 from accounts import credentials
 from accounts.credentials import Identity
-from delivery import intake, sizes
+from delivery import intake, refused_rows, sizes
 from delivery.exceptions import NotAccepted
+from delivery.refused_rows import Kept
 from delivery.submission import Submission
 from relay.batching import Accept, Answer, Batcher
 from relay.threads import Threads
@@ -38,6 +39,7 @@ class Domain:
     identify_by_network: Callable[[str], Identity | None] = credentials.identify_by_network
     sender_allowed: Callable[[Identity, str], bool] = credentials.sender_allowed
     size_refusal: Callable[[uuid.UUID, int], NotAccepted | None] = intake.size_refusal
+    keep_refusals: Callable[[Sequence[Kept]], None] = refused_rows.write
 
 
 class Handler:

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from delivery.refusals import Recorder, Refusal
 from relay import certificates, proxy, replies
 from relay.batching import SILENT_AFTER, Batcher
 from relay.config import Config, within
@@ -58,6 +59,7 @@ class Listener:
             Handler(known, threads, batcher),
             threads,
             AuthFailures(lambda: self.site.config),
+            Recorder(known.keep_refusals),
         )
         self._doors = doors
         self._accepting: list[asyncio.Task[None]] = []
@@ -118,6 +120,7 @@ class Listener:
 
     def close(self) -> bool:
         """End the threads; False when some are stuck and the process has to be ended without them."""
+        self.site.refusals.close()
         return self.site.threads.close()
 
     async def _close_doors(self) -> None:
@@ -154,6 +157,8 @@ class Listener:
             reason = self.limits.admit(address)
             if reason is not None:
                 _turn_away(connection, address, reason, implicit_tls)
+                reply = replies.told(_REFUSALS[reason])
+                self.site.refusals.note(Refusal(source="smtp", reason=reason, reply=reply, client_ip=address))
                 return
             try:
                 await self._converse(connection, address, self.site.tls if implicit_tls else None)
@@ -170,6 +175,8 @@ class Listener:
         except OSError as error:  # ssl.SSLError too
             reason = getattr(error, "reason", None) or type(error).__name__
             talk.log.info("TLS handshake failed", error=reason)
+            if isinstance(error, ssl.SSLError):
+                talk.note_refusal("tls_failed", detail=reason)
             return
         self._connections[_this_task()] = talk
         talk.log.info("client connected", tls=talk.session.tls_description)

@@ -115,6 +115,17 @@ def queued(message_id: uuid.UUID) -> bytes:
     return b"250 2.0.0 Ok: queued as %b" % str(message_id).encode("ascii")
 
 
+def told(reply: bytes) -> str:
+    """A reply as people read it."""
+    return reply.decode("ascii", "replace")
+
+
+def reason(reply: bytes) -> str:
+    """What a reply of this file is called, as a code: `starttls_required`; "refused" for any other."""
+    return _REASONS.get(reply, "refused")
+
+
+_REASONS = {value: name.lower() for name, value in list(globals().items()) if isinstance(value, bytes)}
 _REJECTED = {"5.3.4": 552, "5.2.2": 552, "5.6.7": 553, "5.1.7": 553, "5.4.6": 554}
 _DEFERRED = {"4.2.2": 452, "4.3.1": 452, "4.5.3": 452}
 _STATUS = re.compile(r"[45]\.\d{1,3}\.\d{1,3}")

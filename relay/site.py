@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 
+from delivery.refusals import Recorder
 from relay.config import Config
 from relay.handler import Handler
 from relay.limits import AuthFailures
@@ -20,3 +21,4 @@ class Site:
     handler: Handler
     threads: Threads
     auth_failures: AuthFailures
+    refusals: Recorder

@@ -70,7 +70,6 @@ SECTIONS: tuple[tuple[str, tuple[Item, ...]], ...] = (
         (
             Item("delivery.deliverylog", "Delivery logs", "receipt_long"),
             Item("delivery.event", "Events", "timeline"),
-            Item("relay.refusedsession", "Refused sessions", "front_hand"),
             Item("delivery.refusedsession", "Refused sessions", "front_hand"),
             Item("accounts.auditentry", "Audit", "policy"),
         ),

@@ -8,6 +8,7 @@ from rest_framework.routers import SimpleRouter
 from delivery.api.bulk import BulkActionViewSet
 from delivery.api.dead_letters import DeadLetterViewSet
 from delivery.api.messages import MessageViewSet
+from delivery.api.refused import RefusedSessionViewSet
 
 urlpatterns: list[URLPattern] = []
 """What no router makes."""
@@ -18,3 +19,4 @@ def register(router: SimpleRouter) -> None:
     router.register("messages", MessageViewSet, "message")
     router.register("dlq", DeadLetterViewSet, "dead-letter")
     router.register("bulk-actions", BulkActionViewSet, "bulk-action")
+    router.register("refused-sessions", RefusedSessionViewSet, "refused-session")

@@ -60,9 +60,13 @@ def narrowed(rows: QuerySet[Message], meant: MessageFilter) -> QuerySet[Message]
     return meant.narrow(walk.bounded(rows, meant))
 
 
-def exactly(rows: QuerySet[Any], request: Request, names: Collection[str]) -> QuerySet[Any]:
-    """Those of `rows` whose fields hold what the query gives; raises ParseError for any other name."""
+def exactly(
+    rows: QuerySet[Any], request: Request, names: Collection[str], besides: Collection[str] = ()
+) -> QuerySet[Any]:
+    """Those of `rows` whose fields hold what the query gives; raises ParseError for any other name but `besides`."""
     for name, values in asked(request).items():
+        if name in besides:
+            continue
         if name not in names:
             raise Refused(f"There is no filter {name!r}; there are {', '.join(sorted(names))}.")
         if any("\0" in value for value in values):

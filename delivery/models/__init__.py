@@ -15,6 +15,7 @@ from delivery.models.message import (
     RecipientStatus,
 )
 from delivery.models.operation import BulkAction, Notice, QueueSetting, Receipt
+from delivery.models.refusal import RefusedSession
 from delivery.models.suppression import Suppression, check_address
 from delivery.models.webhook import OutboxEntry, Webhook, WebhookAttempt, WebhookDelivery
 
@@ -39,6 +40,7 @@ __all__ = [
     "Receipt",
     "Recipient",
     "RecipientStatus",
+    "RefusedSession",
     "Suppression",
     "Total",
     "Webhook",

@@ -7,7 +7,7 @@ from django.utils import timezone
 from accounts.tests.api_table import ALL, Line
 from accounts.tests.factories import UserFactory
 from delivery.models import BulkAction
-from delivery.tests.factories import MessageFactory
+from delivery.tests.factories import MessageFactory, RefusedSessionFactory
 
 ADMINS = "owner admin operator"
 USERS = "owner admin user operator"
@@ -36,6 +36,8 @@ LINES = {
     "GET dlq": Line(USERS, scopes="messages:read"),
     "GET dlq/{id}": Line(USERS, scopes="messages:read", row="dead_letter"),
     "POST dlq/reprocess": Line(ADMINS, body=_ids_of_the_dead),
+    "GET refused-sessions": Line(ALL, scopes="logs:read"),
+    "GET refused-sessions/{id}": Line(ALL, scopes="logs:read", row="refused_session"),
     "GET bulk-actions": Line(USERS),
     "POST bulk-actions": Line(ADMINS, body={"action": "hold", "filter": {}}, expect=202),
     "GET bulk-actions/{id}": Line(USERS, row="bulk_action"),
@@ -52,6 +54,7 @@ def rows_of(tenant, account):
         "message": MessageFactory(account=account),
         "held": MessageFactory(account=account, status="held"),
         "scheduled": MessageFactory(account=account, status="scheduled", scheduled_at=soon, next_attempt_at=soon),
+        "refused_session": RefusedSessionFactory(tenant=tenant, account=account),
         "dead_letter": MessageFactory(account=account, status="dlq"),
         "bulk_action": BulkAction.objects.create(
             tenant=tenant,

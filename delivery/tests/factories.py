@@ -143,3 +143,15 @@ class ArchiveCopyFactory(DjangoModelFactory):
     account = factory.SelfAttribute("message.account")
     delivery_log = factory.SubFactory(DeliveryLogFactory, message=factory.SelfAttribute("..message"))
     created_at = factory.LazyFunction(timezone.now)
+
+
+class RefusedSessionFactory(DjangoModelFactory):
+    class Meta:
+        model = models.RefusedSession
+
+    tenant = factory.SubFactory(TenantFactory)
+    reason = "sender_not_allowed"
+    reply = "550 5.7.1 This account may not send from this address"
+    client_ip = "192.0.2.10"
+    created_at = factory.LazyFunction(timezone.now)
+    last_at = factory.SelfAttribute("created_at")

@@ -19,6 +19,7 @@ from delivery.tests.factories import (
     EventFactory,
     MessageFactory,
     NoticeFactory,
+    RefusedSessionFactory,
     SuppressionFactory,
     WebhookDeliveryFactory,
     WebhookFactory,
@@ -45,6 +46,7 @@ TABLE = {
     "delivery.recipient": {"owner": "V", "admin": "V", "user": "V", "viewer": "", "operator": "V"},
     "delivery.deliverylog": {"owner": "V", "admin": "V", "user": "V", "viewer": "V", "operator": "V"},
     "delivery.event": {"owner": "V", "admin": "V", "user": "V", "viewer": "V", "operator": "V"},
+    "delivery.refusedsession": {"owner": "V", "admin": "V", "user": "V", "viewer": "V", "operator": "V"},
     "delivery.notice": {"owner": "V", "admin": "V", "user": "V", "viewer": "", "operator": "V"},
     "delivery.webhook": {"owner": "VACD", "admin": "VACD", "user": "V", "viewer": "", "operator": "VACD"},
     "delivery.webhookdelivery": {"owner": "V", "admin": "V", "user": "V", "viewer": "", "operator": "V"},
@@ -83,6 +85,7 @@ def rows_of(tenant):
         "delivery.deliverylog": DeliveryLogFactory(message=message, provider=provider),
         "delivery.event": EventFactory(message=message),
         "delivery.archivecopy": ArchiveCopyFactory(message=message, subject=f"Copy of {tenant.slug}"),
+        "delivery.refusedsession": RefusedSessionFactory(tenant=tenant, username=f"refused@{tenant.slug}"),
         "delivery.notice": NoticeFactory(message=message, text=f"told {tenant.slug}"),
         "delivery.webhook": WebhookFactory(tenant=tenant, name=f"webhook of {tenant.slug}"),
         "delivery.webhookdelivery": WebhookDeliveryFactory(

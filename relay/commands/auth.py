@@ -33,6 +33,8 @@ class Abandoned(Exception):
 async def auth(talk: Conversation, argument: str) -> None:
     problem = _not_now(talk)
     if problem:
+        if problem == replies.ENCRYPTION_REQUIRED:
+            talk.note_refusal(reply=problem)
         talk.refuse(problem)
         return
     words = argument.split()
@@ -41,11 +43,13 @@ async def auth(talk: Conversation, argument: str) -> None:
         return
     exchange = {"PLAIN": _plain, "LOGIN": _login}.get(words[0].upper())
     if exchange is None:
+        talk.note_refusal(reply=replies.UNKNOWN_MECHANISM)
         talk.refuse(replies.UNKNOWN_MECHANISM)
         return
     try:
         credentials = await exchange(talk, words[1] if len(words) == 2 else None)
     except Abandoned as end:
+        talk.note_refusal(reply=end.reply)
         talk.refuse(end.reply)
     except LineTooLong:
         talk.refuse(replies.AUTH_LINE_TOO_LONG)
@@ -106,11 +110,11 @@ def _text(part: bytes) -> str:
 async def _sign_in(talk: Conversation, given: Credentials) -> None:
     client_ip, failures = talk.session.client_ip, talk.site.auth_failures
     if failures.address_blocked(client_ip):
-        _log_refusal(talk, given, "too_many_failures_of_address")
+        _log_refusal(talk, given, "too_many_failures_of_address", replies.TOO_MANY_AUTH_FAILURES)
         talk.hang_up(replies.TOO_MANY_AUTH_FAILURES)
         return
     if failures.username_blocked(given.username, client_ip):
-        _log_refusal(talk, given, "too_many_failures_of_username")
+        _log_refusal(talk, given, "too_many_failures_of_username", replies.AUTH_TEMPORARILY_REFUSED)
         talk.refuse(replies.AUTH_TEMPORARILY_REFUSED)
         return
     await talk.flush()
@@ -122,7 +126,7 @@ async def _sign_in(talk: Conversation, given: Credentials) -> None:
         identity = await talk.site.handler.authenticate(given.username, given.password, client_ip)
     except AuthenticationFailed as failure:
         failures.failed(given.username, client_ip)
-        _log_refusal(talk, given, failure.code)
+        _log_refusal(talk, given, failure.code, replies.CREDENTIALS_INVALID)
         talk.refuse(replies.CREDENTIALS_INVALID)
     except Unavailable as problem:
         talk.log.error("login deferred", reason=str(problem))
@@ -140,6 +144,7 @@ async def _sign_in(talk: Conversation, given: Credentials) -> None:
         talk.reply(replies.AUTHENTICATED)
 
 
-def _log_refusal(talk: Conversation, given: Credentials, reason: str) -> None:
+def _log_refusal(talk: Conversation, given: Credentials, reason: str, reply: bytes) -> None:
     """One stable line; deploy/fail2ban reads it. The username is a field of its own, so that it can forge nothing."""
     talk.log.warning(f"login refused [{talk.session.client_ip}]", reason=reason, username=given.username[:128])
+    talk.note_refusal(reason, reply, username=given.username)

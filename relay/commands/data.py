@@ -76,7 +76,9 @@ class Reception:
             return await self._accept()
         talk.log.info("message refused", reason=reply.decode(), size=self._decoder.size)
         fault = self._decoder.fault
-        metrics.refused("loop" if fault is None else fault.value)
+        reason = "loop" if fault is None else fault.value
+        metrics.refused(reason)
+        talk.note_refusal(reason, reply, size=self._decoder.size)
         talk.session.errors += reply.startswith(b"5")
         return reply
 
@@ -116,6 +118,7 @@ class Reception:
                 if decoder.received > most:
                     talk.log.warning("message refused", reason="does_not_end", size=decoder.received)
                     metrics.refused(Fault.TOO_BIG.value)
+                    talk.note_refusal(Fault.TOO_BIG.value, replies.MESSAGE_TOO_BIG, size=decoder.received)
                     talk.hang_up(replies.MESSAGE_TOO_BIG)
                     raise EOFError
             await talk.flush()
@@ -194,4 +197,6 @@ class Reception:
         talk.session.errors += isinstance(answer, Rejected)
         talk.log.info("message not accepted", reason=answer.code, **facts)
         metrics.refused(answer.code)
-        return replies.refused(answer)
+        reply = replies.refused(answer)
+        talk.note_refusal(answer.code, reply, size=self._spool.size)
+        return reply

@@ -29,23 +29,26 @@ async def mail(talk: Conversation, argument: str) -> None:
     try:
         sender, options = _mail_argument(argument)
     except _Refused as refusal:
+        talk.note_refusal(reply=refusal.reply)
         talk.refuse(refusal.reply)
         return
     if talk.session.messages >= talk.site.config.max_messages_per_connection:
         talk.hang_up(replies.TOO_MANY_MESSAGES)
         return
-    identity = await _identity(talk)
+    identity = await _identity(talk, sender)
     if identity is None:
         return
     if options.size is not None and options.size > talk.site.config.max_message_size:
         talk.log.info("message refused", reason="announced_size", size=options.size)
         metrics.refused(Fault.TOO_BIG.value)
+        talk.note_refusal(Fault.TOO_BIG.value, replies.MESSAGE_TOO_BIG, mail_from=sender, size=options.size)
         talk.refuse(replies.MESSAGE_TOO_BIG)
     elif not talk.site.handler.sender_allowed(identity, sender):
         talk.log.info("message refused", reason="sender_not_allowed", mail_from=sender)
         metrics.refused("sender_not_allowed")
+        talk.note_refusal("sender_not_allowed", replies.SENDER_NOT_ALLOWED, mail_from=sender)
         talk.refuse(replies.SENDER_NOT_ALLOWED)
-    elif options.size is not None and (too_large := await _too_large(talk, identity, options.size)):
+    elif options.size is not None and (too_large := await _too_large(talk, identity, sender, options.size)):
         talk.refuse(too_large)
     else:
         talk.envelope.identity = identity
@@ -54,7 +57,7 @@ async def mail(talk: Conversation, argument: str) -> None:
         talk.reply(replies.SENDER_OK)
 
 
-async def _too_large(talk: Conversation, identity: Identity, size: int) -> bytes:
+async def _too_large(talk: Conversation, identity: Identity, sender: str, size: int) -> bytes:
     """The reply to a size that none of the account's providers takes; b"" when one may (PRV-8)."""
     talk.deadline.suspend()
     refusal = await talk.site.handler.size_refusal(identity, size)
@@ -62,7 +65,9 @@ async def _too_large(talk: Conversation, identity: Identity, size: int) -> bytes
         return b""
     talk.log.info("message refused", reason=refusal.code, size=size)
     metrics.refused(refusal.code)
-    return replies.refused(refusal)
+    reply = replies.refused(refusal)
+    talk.note_refusal(refusal.code, reply, mail_from=sender, size=size)
+    return reply
 
 
 async def rcpt(talk: Conversation, argument: str) -> None:
@@ -78,9 +83,11 @@ async def rcpt(talk: Conversation, argument: str) -> None:
         recipient = _rcpt_argument(argument, smtputf8=envelope.smtp_utf8)
     except _Refused as refusal:
         # One bad address of many must not end a connection, so these are not counted as errors.
+        talk.note_refusal(reply=refusal.reply, recipient=argument.partition(":")[2].strip())
         talk.reply(refusal.reply)
         return
     if len(envelope.rcpt_tos) >= limit:
+        talk.note_refusal(reply=replies.TOO_MANY_RECIPIENTS)
         talk.reply(replies.TOO_MANY_RECIPIENTS)
         return
     envelope.rcpt_tos.append(recipient)
@@ -135,7 +142,7 @@ def _rcpt_argument(argument: str, *, smtputf8: bool) -> str:
     return path.address
 
 
-async def _identity(talk: Conversation) -> Identity | None:
+async def _identity(talk: Conversation, sender: str) -> Identity | None:
     """Who sends: by AUTH, or by the client's address alone (SMTP-13). None when that was answered already."""
     session = talk.session
     if not session.must_ask(talk.loop.time()):
@@ -149,6 +156,7 @@ async def _identity(talk: Conversation) -> Identity | None:
             session.network_identity = await talk.site.handler.identify(session.client_ip)
     except AuthenticationFailed as failure:
         talk.log.warning("login ended", reason=failure.code)
+        talk.note_refusal(failure.code, replies.LOGIN_ENDED, mail_from=sender)
         talk.hang_up(replies.LOGIN_ENDED)
         return None
     except Unavailable as problem:
@@ -162,7 +170,9 @@ async def _identity(talk: Conversation) -> Identity | None:
     identity = session.identity or session.network_identity
     if identity is None:
         encrypted = talk.site.tls is None or session.tls_description
-        talk.refuse(replies.AUTHENTICATION_REQUIRED if encrypted else replies.STARTTLS_REQUIRED)
+        reply = replies.AUTHENTICATION_REQUIRED if encrypted else replies.STARTTLS_REQUIRED
+        talk.note_refusal(reply=reply, mail_from=sender)
+        talk.refuse(reply)
         return None
     session.identified(now, mark)
     return identity

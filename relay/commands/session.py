@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 from relay import replies
 from relay.conversation import Conversation
 
@@ -53,7 +55,10 @@ async def starttls(talk: Conversation, argument: str) -> None:
         try:
             await talk.start_tls(context)
         except OSError as error:  # ssl.SSLError and lost connections
-            talk.log.info("TLS handshake failed", error=getattr(error, "reason", None) or type(error).__name__)
+            reason = getattr(error, "reason", None) or type(error).__name__
+            talk.log.info("TLS handshake failed", error=reason)
+            if isinstance(error, ssl.SSLError):  # a connection that went away tells nobody anything
+                talk.note_refusal("tls_failed", detail=reason)
             talk.abort()
 
 

@@ -13,7 +13,7 @@ import structlog
 from django.utils import timezone
 
 from accounts.ids import uuid7
-from delivery import intake, receipts
+from delivery import intake, receipts, refusals
 from delivery.exceptions import Deferred, Rejected
 from delivery.letter import Letter, Limits, submit
 from delivery.mime import StreamedAttachment
@@ -65,7 +65,7 @@ class Work:
         fresh = [(one, requests[one.tag]) for one in batch if one.tag not in outcomes]
         with contextlib.ExitStack() as stack:
             self._hand_over([(one, request, self._inline(request)) for one, request in fresh], outcomes, stack)
-        return [outcomes[one.tag] for one in batch]
+        return self._told([outcomes[one.tag] for one in batch])
 
     def fetch(self, one: Incoming, request: SendEmail) -> Outcome:
         """What becomes of a message whose attachments lie elsewhere."""
@@ -74,14 +74,38 @@ class Work:
             try:
                 items = [self._fetched(item, stack) for item in request.attachments]
             except Rejected as error:
-                return Dead(error.code, error.text)
+                return self._told([Dead(error.code, error.text)])[0]
             except Deferred as error:
                 return _try_again(one, error)
             except Exception:
                 log.exception("attachment not fetched")
                 return _try_again(one, Deferred("It failed.", code="attachment_unreachable", status="4.3.0"))
             self._hand_over([(one, request, items)], outcomes, stack)
-        return _costly(one, outcomes[one.tag])
+        return _costly(one, self._told([outcomes[one.tag]])[0])
+
+    def _told(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """The same, with a row for each that was refused for good (SMTP-18)."""
+        for outcome in outcomes:
+            if isinstance(outcome, Dead):
+                self._tell(outcome)
+        return outcomes
+
+    def _tell(self, dead: Dead) -> None:
+        owned = self._owned
+        try:
+            refusals.tell(
+                refusals.Refusal(
+                    source=Message.Source.AMQP,
+                    reason=dead.reason,
+                    reply=dead.text,
+                    username=owned.username,
+                    account_id=owned.account_id,
+                    tenant_id=owned.tenant_id,
+                    session_id=owned.queue[:64],
+                )
+            )
+        except Exception:  # the message goes to the dead letters all the same, with its reason
+            log.exception("refusal left no row")
 
     def _read(self, one: Incoming, outcomes: dict[int, Outcome]) -> SendEmail | None:
         with _refusals(one, outcomes):

@@ -34,6 +34,7 @@ class Recorder:
     batches: list = field(default_factory=list)
     known_networks: dict = field(default_factory=dict)
     questions: list = field(default_factory=list)
+    refusals: list = field(default_factory=list)
     answer: object = None
 
     def accept(self, submissions):
@@ -69,6 +70,7 @@ class Recorder:
             verify_again=self.verify_again,
             identify_by_network=self.identify,
             sender_allowed=sender_allowed,
+            keep_refusals=self.refusals.extend,
         )
 
     @property
