@@ -77,7 +77,8 @@ MESSAGE_COLUMNS = {
 OF_MESSAGES = """
 INSERT INTO {table} ({columns}) SELECT {values}
 FROM delivery_message AS m {join}
-WHERE m.id BETWEEN bench_uuid7(%(since)s, '') AND bench_uuid7(%(until)s, '') AND m.accepted_at >= %(since)s
+WHERE m.id >= bench_uuid7(%(since)s::timestamptz - interval '1 second', '')
+  AND m.id < bench_uuid7(%(until)s::timestamptz + interval '1 second', '') AND m.accepted_at >= %(since)s
   AND m.accepted_at < %(until)s ORDER BY m.id
 """
 

@@ -19,6 +19,7 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
 
 from accounts import wall
 from delivery import sealed
@@ -234,6 +235,9 @@ def tenant_wall(databases: Collection[str] | None = None, **_: Any) -> list[Chec
     if not databases or connection.vendor != "postgresql":
         return []
     try:
+        executor = MigrationExecutor(connection)
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            return []  # `migrate` puts it up, or says why it cannot
         problem = wall.problem_with_role() if settings.DB_WEB_ROLE else "DB_WEB_ROLE is none."
     except DatabaseError as error:
         return [Error(f"The database cannot be asked: {type(error).__name__}.", id="smtpproxy.E023")]
