@@ -21,7 +21,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -32,7 +32,7 @@ VARIABLE = "smtpproxy.tenant"
 LOOK_AGAIN = 60.0
 """Seconds after which a process that found the wall off looks whether somebody has put it up."""
 
-_ON = f"SELECT set_config('{VARIABLE}', %s, false), set_config('role', %s, false)"
+_ON = f"SELECT set_config('{VARIABLE}', %s::text, false), set_config('role', %s::text, false)"
 _OFF = f"SELECT set_config('role', 'none', false), set_config('{VARIABLE}', '', false)"
 _lock = threading.Lock()
 _up: bool | None = None
@@ -58,8 +58,7 @@ def leave() -> None:
     if connection.connection is None:
         return
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(_OFF)
+        _ask(connection, _OFF)
     except Exception as error:  # noqa: BLE001 -- whatever it was, the next request must not have this connection
         log.warning("connection closed behind the wall", error=type(error).__name__)
         connection.close()
@@ -121,8 +120,10 @@ def is_up() -> bool:
 
 def problem_with_role() -> str:
     """Why the role cannot be taken on by this connection, "" when it can. Raises OperationalError."""
+    connection.ensure_connection()
+    raw: Any = connection.connection
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
+        with connection.wrap_database_errors, raw.transaction(), raw.cursor() as cursor:
             cursor.execute(_ON, [str(uuid.UUID(int=0)), settings.DB_WEB_ROLE])
             cursor.execute("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
             [unbound] = cursor.fetchone()
@@ -158,19 +159,24 @@ def _set(link: Any, tenant: uuid.UUID) -> None:
     # First noted, so that a connection made by this very query begins behind the wall.
     setattr(link, _ATTRIBUTE, tenant)
     try:
-        with link.cursor() as cursor:
-            cursor.execute(_ON, [str(tenant), settings.DB_WEB_ROLE])
+        link.ensure_connection()
+        _ask(link, _ON, str(tenant), settings.DB_WEB_ROLE)
     except Exception:
         link.close()
         raise
+
+
+def _ask(link: Any, statement: str, *values: str) -> None:
+    """Past Django's own cursors: this is no question of a view, and is not counted among them."""
+    with link.wrap_database_errors, link.connection.cursor() as cursor:
+        cursor.execute(statement, values)
 
 
 def _on_new_connection(connection: BaseDatabaseWrapper, **_: Any) -> None:
     """A connection lost in the middle of a request comes back with the request's view, not with the owner's."""
     tenant = _within(connection)
     if tenant is not None:
-        with connection.cursor() as cursor:
-            cursor.execute(_ON, [str(tenant), settings.DB_WEB_ROLE])
+        _ask(connection, _ON, str(tenant), settings.DB_WEB_ROLE)
 
 
 def connect() -> None:
