@@ -11,6 +11,8 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 
+from accounts.tenancy import Area, Verb, permits
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -90,8 +92,12 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     return [{"title": title, "items": entries} for title, entries in sections if entries]
 
 
-def _overview(request: HttpRequest) -> Iterator[dict[str, Any]]:  # noqa: ARG001
+def _overview(request: HttpRequest) -> Iterator[dict[str, Any]]:
     yield {"title": "Dashboard", "icon": "space_dashboard", "link": reverse("admin:index")}
+    if permits(request.user, Area.LOGS, Verb.READ):
+        yield {"title": "Analytics", "icon": "bar_chart", "link": reverse("admin:analytics")}
+        yield {"title": "Live tail", "icon": "sensors", "link": reverse("admin:live_tail")}
+        yield {"title": "Search", "icon": "search", "link": reverse("admin:search_page")}
 
 
 def _of_model(request: HttpRequest, item: Item) -> Iterator[dict[str, Any]]:
