@@ -8,9 +8,8 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 
-from accounts.tenant_admin import signed_in
-
 from accounts.people_pages.site import SignInSite
+from accounts.tenant_admin import signed_in
 
 
 class AdminSite(SignInSite):
