@@ -131,8 +131,17 @@ _ASKED: dict[Group | None, tuple[str, ...]] = {
 }
 
 
-def read(tenant: Tenant | None, start: datetime, end: datetime, group_by: Group | None = None) -> list[Figures]:
-    """The figures of a tenant, or of all, from the hour of `start` to that of `end`, in the order of their keys.
+def read(
+    tenant: Tenant | None,
+    start: datetime,
+    end: datetime,
+    group_by: Group | None = None,
+    *,
+    account: uuid.UUID | None = None,
+    provider: uuid.UUID | None = None,
+) -> list[Figures]:
+    """The figures of a tenant, or of all, from the hour of `start` to that of `end`, in the order of their keys; of one
+    account, or of one provider, where that is asked for.
 
     Whole hours: the one in which `start` lies counts, and so does the one in which `end` lies unless it is its first
     moment. Nothing lies in the future. Broken down by provider there are no messages, and by status calls alone.
@@ -140,7 +149,8 @@ def read(tenant: Tenant | None, start: datetime, end: datetime, group_by: Group 
     first, last = hours.hour_of(start), hours.hour_of(end)
     last = min(last if last == end else last + HOUR, hours.hour_of(timezone.now()) + HOUR)
     figures: dict[Any, Figures] = {} if group_by else {None: Figures()}
-    for line in _lines(tenant, first, last, _ASKED[group_by]):
+    of = {name: key for name, key in (("account_id", account), ("provider_id", provider)) if key is not None}
+    for line in _lines(tenant, first, last, _ASKED[group_by], of):
         place = _place(line, group_by)
         if place is None:
             continue
@@ -173,13 +183,17 @@ def _place(line: _Line, group_by: Group | None) -> tuple[Any, str] | None:
     return None, ""
 
 
-def _lines(tenant: Tenant | None, first: datetime, last: datetime, asked: tuple[str, ...]) -> Iterator[_Line]:
+def _lines(
+    tenant: Tenant | None, first: datetime, last: datetime, asked: tuple[str, ...], of: dict[str, uuid.UUID]
+) -> Iterator[_Line]:
     made = hours.made_until()
     if made is not None:
-        yield from _of_totals(tenant, first, min(last, made), asked)
+        yield from _of_totals(tenant, first, min(last, made), asked, of)
     hour = hours.next_with_rows(first if made is None else max(first, made))
     while hour is not None and hour < last:
         for (owner, account, provider, name, what), one in hours.add_up(hour, hour + HOUR, tenant).items():
+            if of.get("account_id", account) != account or of.get("provider_id", provider) != provider:
+                continue
             yield _Line(
                 hour,
                 owner,
@@ -196,8 +210,10 @@ def _lines(tenant: Tenant | None, first: datetime, last: datetime, asked: tuple[
         hour = hours.next_with_rows(hour + HOUR)
 
 
-def _of_totals(tenant: Tenant | None, first: datetime, last: datetime, asked: tuple[str, ...]) -> Iterator[_Line]:
-    totals = Total.objects.filter(hour__gte=first, hour__lt=last).order_by()
+def _of_totals(
+    tenant: Tenant | None, first: datetime, last: datetime, asked: tuple[str, ...], of: dict[str, uuid.UUID]
+) -> Iterator[_Line]:
+    totals = Total.objects.filter(hour__gte=first, hour__lt=last, **of).order_by()
     if tenant is not None:
         totals = totals.filter(tenant=tenant)
 
