@@ -146,6 +146,11 @@ class Tenant(Quotas, Row):
         validators=[MinValueValidator(1), MaxValueValidator(36500)],
         help_text="Empty: for ever.",
     )
+    full_text = models.BooleanField(
+        "find copies by their text",
+        default=False,
+        help_text="The text of copies made from now on is indexed, not encrypted, for those who may read bodies.",
+    )
 
     deletes_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="When everything of it is removed; suspended until then."

@@ -47,7 +47,7 @@ class TenantAdmin(StatusMixin, IssuedOnceMixin, quota_admin.UsageMixin):
         ("Who comes in", {"fields": ("client_networks", "second_factor_required"), "description": IN}),
         ("How mail is sent", {"fields": ("unknown_outcome", "lossless")}),
         ("How long things are kept", {"fields": ("body_days", "dead_letter_days", "row_days")}),
-        ("Archive", {"fields": ("archived", "archive_days")}),
+        ("Archive", {"fields": ("archived", "archive_days", "full_text")}),
         ("How much", {"fields": (*quota_admin.FIELDS, "usage")}),
         (None, {"fields": ("deletes_at", "created_at", "updated_at")}),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,19 +10,18 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from accounts.tenancy import Area, Verb, permits, visible_to
+from accounts.tenancy import Area, Verb, permits
 from accounts.tenant_admin import VisibleRelatedFilter
-from delivery import archive
+from delivery import archive, archive_search
 from delivery.exceptions import CopyUnreadable, StoreUnavailable
-from delivery.models import ArchiveCopy, ArchiveRecipient, Message
+from delivery.models import ArchiveCopy, Message
 from delivery.read_only_admin import ReadOnlyAdmin, as_uuid
-from providers.models import Provider
 
-NEWEST = 10_000
-"""Copies, from the newest on, whose subjects are searched for words."""
+IN_THREAD = 50
+"""Copies of its thread on a copy's page, the first ones."""
 
 
 @admin.register(ArchiveCopy)
@@ -33,18 +32,19 @@ class ArchiveCopyAdmin(ReadOnlyAdmin):
     list_select_related = ("account",)
     search_fields = ("subject",)  # what is searched is in get_search_results
     search_help_text = (
-        "Id of the copy or message, Message-ID in angle brackets, an address of sender or recipient, the provider's id "
-        f"after id:, or words of the subject of the newest {NEWEST:,}."
+        "Id of the copy or message, Message-ID in angle brackets, an address of sender or recipient (from: or to: "
+        "before it: of that one), the provider's id after id:, words of the message after text:, or of the subject."
     )
     actions = ("download", "again")
     fieldsets = (
         (None, {"fields": ("id", "tenant", "account", "status", "error_text", "subject")}),
         ("Envelope", {"fields": ("mail_from", "header_from", "recipients_told", "message_id_header")}),
+        ("Thread", {"fields": ("thread_told",)}),
         ("Sent", {"fields": ("message_id", "provider_name", "provider_message_id", "created_at")}),
         ("Copy", {"fields": ("origin", "size", "stored_size", "compression", "checksum", "store_key", "kept_at")}),
         ("What comes next", {"fields": ("tries", "next_attempt_at")}),
     )
-    readonly_fields = ("recipients_told", "message_id")
+    readonly_fields = ("recipients_told", "message_id", "thread_told")
 
     @admin.display(description="recipients")
     def recipients_told(self, row: ArchiveCopy) -> str:
@@ -58,29 +58,54 @@ class ArchiveCopyAdmin(ReadOnlyAdmin):
         url = reverse("admin:delivery_message_change", args=[row.message_id])
         return format_html('<a href="{}">{}</a>', url, row.message_id)
 
+    @admin.display(description="messages")
+    def thread_told(self, row: ArchiveCopy) -> SafeString | str:
+        """The copies of the conversation, which are all of the row's own tenant."""
+        if row.thread is None:
+            return "-"
+        copies = ArchiveCopy.objects.filter(thread=row.thread, tenant=row.tenant_id).order_by("pk")[:IN_THREAD]
+        lines = (
+            (
+                reverse("admin:delivery_archivecopy_change", args=[copy.pk]),
+                copy.created_at.strftime("%Y-%m-%d %H:%M"),
+                copy.mail_from or "<>",
+                copy.subject or "(no subject)",
+                "this one" if copy.pk == row.pk else "",
+            )
+            for copy in copies
+        )
+        return format_html_join("", '<div><a href="{}">{} {}: {}</a> {}</div>', lines)
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """Each kind of term looks where an index can find it."""
         term = search_term.strip()
+        return (self._found(request, queryset, term) if term else queryset), False
+
+    def _found(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
         key = as_uuid(term)
         if key is not None:
-            return queryset.filter(Q(pk=key) | Q(message_id=key)), False
+            return rows.filter(Q(pk=key) | Q(message_id=key))
+        kind, _, rest = term.partition(":")
+        search = self._by_kind(request).get(kind.lower())
+        if search is not None and rest.strip():
+            return search(rows, rest.strip())
         if term.startswith("<"):
-            return queryset.filter(message_id_header=term), False
-        if term.startswith("id:"):
-            providers = visible_to(request.user, Provider) | Provider.objects.filter(tenant=None)
-            told = ArchiveCopy.objects.filter(
-                provider_id__in=providers.values("pk"), provider_message_id=term[3:].strip()
-            )
-            return queryset.filter(pk__in=told.exclude(provider_message_id="").values("pk")), False
-        if "@" in term:
-            sent_to = ArchiveRecipient.objects.filter(address__in={term, term.lower()}).values("copy_id")
-            return queryset.filter(Q(pk__in=sent_to) | Q(mail_from__in={term, term.lower()})), False
-        if not term:
-            return queryset, False
-        newest = visible_to(request.user, ArchiveCopy).order_by("-pk").values("pk")[:NEWEST]
-        return super().get_search_results(request, queryset.filter(pk__in=newest), term)
+            return archive_search.by_message_id(rows, term)
+        if "@" in term and " " not in term:
+            return archive_search.by_address(rows, term)
+        return archive_search.by_subject(rows, term)
+
+    def _by_kind(self, request: HttpRequest) -> dict[str, Callable[[QuerySet[Any], str], QuerySet[Any]]]:
+        """What may stand before a colon; words of bodies are for those who may read them."""
+        may = self.has_body_permission(request)
+        return {
+            "id": lambda rows, told: archive_search.by_provider_id(rows, request.user, told),
+            "from": archive_search.by_sender,
+            "to": archive_search.by_recipient,
+            "text": lambda rows, words: archive_search.by_text(rows, words) if may else rows.none(),
+        }
 
     def get_buttons(self, request: HttpRequest, obj: ArchiveCopy) -> Sequence[str]:
         fits = {ArchiveCopy.Status.KEPT: ("download",), ArchiveCopy.Status.FAILED: ("again",)}

@@ -19,9 +19,10 @@ import structlog
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from delivery import archive, chores, mime, prepare, queues, store
+from accounts.models import Tenant
+from delivery import archive, archive_text, archive_threads, chores, mime, prepare, queues, store
 from delivery.exceptions import BodyNotFound, CopyUnreadable, StoreUnavailable
-from delivery.models import ArchiveCopy, DeliveryLog, Message
+from delivery.models import ArchiveCopy, ArchiveText, DeliveryLog, Message
 from providers import connections
 from providers.base import Backend, OutboundMessage
 from providers.exceptions import Misconfigured, ProviderError
@@ -65,6 +66,9 @@ class _Work:
     key: str = ""
     stored_size: int = 0
     error: Exception | None = None
+    indexed: bool = False
+    words: str = ""
+    named: Sequence[str] = ()
 
 
 def due() -> bool:
@@ -94,12 +98,16 @@ def _begin() -> list[_Work]:
         ArchiveCopy.objects.filter(pk__in=[copy.pk for copy in copies]).update(next_attempt_at=now + LEASE)
     attempts = DeliveryLog.objects.defer("progress").in_bulk([copy.delivery_log_id for copy in copies])
     providers = Provider.objects.defer("config").in_bulk([copy.provider_id for copy in copies if copy.provider_id])
+    indexed = set(
+        Tenant.objects.filter(pk__in={copy.tenant_id for copy in copies}, full_text=True).values_list("pk", flat=True)
+    )
     return [
         _Work(
             copy,
             messages.get(copy.message_id),
             attempts.get(copy.delivery_log_id),
             _keeping(copy, providers.get(copy.provider_id)) if copy.provider_id else None,
+            indexed=copy.tenant_id in indexed,
         )
         for copy in copies
     ]
@@ -134,6 +142,8 @@ def _get(work: _Work) -> None:
         ours = _as_sent(work)
         theirs = _fetched(work, ours)
         work.mime, work.origin = (ours, work.origin) if theirs is None else (theirs, ArchiveCopy.Origin.FETCHED)
+        work.named = archive_threads.named(work.mime)
+        work.words = archive_text.of(work.mime) if work.indexed else ""
     except Exception as error:  # noqa: BLE001 -- _record tells of it
         work.error = error
 
@@ -208,12 +218,13 @@ def _record(works: Sequence[_Work]) -> None:
     """What became of each; nothing of those that another worker has taken over meanwhile."""
     now = timezone.now()
     with transaction.atomic():
-        for work in works:
+        # By tenant, so that two workers never wait for each other in a circle.
+        for work in sorted(works, key=lambda work: work.copy.tenant_id):
             mine = ArchiveCopy.objects.filter(pk=work.copy.pk, status=ArchiveCopy.Status.PENDING, tries=work.copy.tries)
             if work.error is not None:
                 mine.update(**_put_off(work, work.error))
                 continue
-            mine.update(
+            kept = mine.update(
                 status=ArchiveCopy.Status.KEPT,
                 origin=work.origin,
                 store_key=work.key,
@@ -224,6 +235,11 @@ def _record(works: Sequence[_Work]) -> None:
                 error_text="",
                 kept_at=now,
             )
+            if kept:
+                archive_threads.place(work.copy, work.named)
+            if kept and work.indexed:
+                text = ArchiveText(copy_id=work.copy.pk, tenant_id=work.copy.tenant_id, words=work.words)
+                ArchiveText.objects.bulk_create([text], ignore_conflicts=True)
     log.info("archived", copies=sum(work.error is None for work in works), of=len(works))
 
 

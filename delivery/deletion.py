@@ -14,6 +14,8 @@ from django.db.models import QuerySet
 from delivery.models import (
     ArchiveCopy,
     ArchiveRecipient,
+    ArchiveReference,
+    ArchiveText,
     DeliveryLog,
     Event,
     Message,
@@ -57,10 +59,19 @@ def copies(wanted: QuerySet[ArchiveCopy], limit: int) -> list[str]:
     octets, which are to be deleted afterwards, "" where there are none."""
     with transaction.atomic():
         first = wanted.select_for_update(skip_locked=True).order_by("created_at")
-        found = dict(first.values_list("pk", "store_key")[:limit])
+        found = {pk: (key, thread) for pk, key, thread in first.values_list("pk", "store_key", "thread")[:limit]}
+        rows(ArchiveText.objects.filter(copy_id__in=found))
         rows(ArchiveRecipient.objects.filter(copy_id__in=found))
         rows(ArchiveCopy.objects.filter(pk__in=found))
-    return list(found.values())
+        threads = {thread for _, thread in found.values() if thread is not None}
+        others = ArchiveCopy.objects.filter(thread__in=threads).order_by().values_list("thread", flat=True)
+        rows(ArchiveReference.objects.filter(thread__in=threads.difference(others.distinct())))
+    return [key for key, _ in found.values()]
+
+
+def texts(tenant_id: uuid.UUID, limit: int) -> int:
+    """Delete up to `limit` of the texts of a tenant's copies; returns how many."""
+    return page(ArchiveText.objects.filter(tenant=tenant_id), limit)
 
 
 def deliveries(wanted: QuerySet[WebhookDelivery], limit: int) -> int:

@@ -112,7 +112,13 @@ def visit(tenant: Tenant, turn: chores.Turn, tally: Tally, pace: Pace) -> bool:
     Raises StoreUnavailable.
     """
     left = False
-    for delete, name in ((delete_bodies, "bodies"), (delete_messages, "messages"), (delete_copies, "copies")):
+    kinds = (
+        (delete_bodies, "bodies"),
+        (delete_messages, "messages"),
+        (delete_copies, "copies"),
+        (delete_texts, "others"),
+    )
+    for delete, name in kinds:
         for _ in range(VISIT):
             count = delete(tenant)
             setattr(tally, name, getattr(tally, name) + count)
@@ -218,6 +224,11 @@ def delete_copies(tenant: Tenant) -> int:
     keys = deletion.copies(expiry.copies(tenant, clocks.earlier()), BATCH)
     delete_from_store([key for key in keys if key])
     return len(keys)
+
+
+def delete_texts(tenant: Tenant) -> int:
+    """Delete a batch of what copies are found by, where the tenant does not want that any more; returns how many."""
+    return 0 if tenant.full_text else deletion.texts(tenant.pk, BATCH)
 
 
 # Everything else

@@ -43,6 +43,7 @@ class TenantSerializer(RowSerializer):
             "row_days",
             "archived",
             "archive_days",
+            "full_text",
             *QUOTAS,
             "deletes_at",
             "created_at",

@@ -22,7 +22,7 @@ class EventSerializer(serializers.ModelSerializer[Event]):
 
     recipient = serializers.SerializerMethodField(help_text="The address, where it is about one.")
     recorded_at = serializers.SerializerMethodField()
-    data = serializers.DictField(read_only=True)
+    data = serializers.DictField(read_only=True)  # type: ignore[assignment]
 
     class Meta:
         model = Event
@@ -63,14 +63,14 @@ class EventFilter(filters.FilterSet):
         model = Event
         fields = ()
 
-    def to(self, rows: QuerySet[Any], name: str, address: str) -> QuerySet[Any]:  # noqa: ARG002
+    def to(self, rows: QuerySet[Any], name: str, address: str) -> QuerySet[Any]:
         messages = Recipient.objects.filter(address__in={address, address.lower()}).values("message_id")
         return rows.filter(message_id__in=messages)
 
-    def since(self, rows: QuerySet[Any], name: str, moment: datetime) -> QuerySet[Any]:  # noqa: ARG002
+    def since(self, rows: QuerySet[Any], name: str, moment: datetime) -> QuerySet[Any]:
         return recorded_since(rows, moment)
 
-    def before(self, rows: QuerySet[Any], name: str, moment: datetime) -> QuerySet[Any]:  # noqa: ARG002
+    def before(self, rows: QuerySet[Any], name: str, moment: datetime) -> QuerySet[Any]:
         return recorded_before(rows, moment)
 
 

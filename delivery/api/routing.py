@@ -209,7 +209,13 @@ class RoutingView(TenantViewSet):
             {"before": before, "after": after, "messages": count}
             for (before, after), count in result.routes.most_common()
         ]
-        told = {name: getattr(result, name) for name in DryRunSerializer().fields if name not in ("routes", "changed")}
+        told = {
+            "wanted": result.wanted,
+            "looked_at": result.looked_at,
+            "stopped": result.stopped,
+            "without_headers": result.without_headers,
+            "messages_changed": result.messages_changed,
+        }
         return Response(DryRunSerializer({**told, "routes": routes, "changed": result.changed[:MOST_SHOWN]}).data)
 
     def _rule(self, key: Any) -> RoutingRule | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.request import Request
 
 from accounts.api_keys import KeyIdentity
-from accounts.models import Account, Tenant
+from accounts.models import Account, Tenant, User
 from accounts.tenancy import visible_to
 from delivery import totals
 from delivery.filters import YEARS, providers_for
@@ -108,7 +108,7 @@ def _scope(request: Request, wanted: dict[str, Any]) -> tuple[Tenant | None, Any
         return tenant, person.account_id, provider
     if account and not visible_to(person, Account).filter(pk=account).exists():
         raise serializers.ValidationError({"account": ["There is no such account."]})
-    if provider and not providers_for(person, tenant.pk if tenant else None).filter(pk=provider).exists():
+    if provider and not providers_for(cast(User, person), tenant.pk if tenant else None).filter(pk=provider).exists():
         raise serializers.ValidationError({"provider": ["There is no such provider."]})
     return tenant, account, provider
 
@@ -116,5 +116,3 @@ def _scope(request: Request, wanted: dict[str, Any]) -> tuple[Tenant | None, Any
 def _names(request: Request, lines: list[Figures]) -> dict[Any, str]:
     keys = [line.key for line in lines if line.key]
     return dict(visible_to(request.user, Account).filter(pk__in=keys).values_list("pk", "username"))
-
-

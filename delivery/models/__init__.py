@@ -1,6 +1,6 @@
 """Every model of this floor; each file holds those that are changed together."""
 
-from delivery.models.archive import ArchiveCopy, ArchiveRecipient, Total
+from delivery.models.archive import ArchiveCopy, ArchiveRecipient, ArchiveReference, ArchiveText, Total
 from delivery.models.event import EarlyEvent, Event, EventType
 from delivery.models.message import (
     DEAD_LETTERS,
@@ -26,6 +26,8 @@ __all__ = [
     "PENDING_STATUSES",
     "ArchiveCopy",
     "ArchiveRecipient",
+    "ArchiveReference",
+    "ArchiveText",
     "BulkAction",
     "DeadLetter",
     "DeliveryLog",

@@ -1,6 +1,8 @@
-"""What outlives the messages: archive copies (ARC-1) and totals (STO-5)."""
+"""What outlives the messages: archive copies (ARC-1), by what they are found (ARC-2), and totals (STO-5)."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.db import models
 from django.db.models import Q
@@ -49,6 +51,7 @@ class ArchiveCopy(models.Model):
     recipients = models.JSONField(default=list)
     subject = models.CharField(max_length=500, blank=True)
     message_id_header = models.CharField("Message-ID", max_length=500, blank=True)
+    thread = models.UUIDField(null=True, blank=True, help_text="The same for copies of one conversation.")
     tries = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True, blank=True)
     error_text = models.CharField(max_length=500, blank=True)
@@ -74,8 +77,10 @@ class ArchiveCopy(models.Model):
             ),
             models.Index(fields=["tenant", "-id"], name="archive_copy_tenant"),
             models.Index(fields=["tenant", "created_at"], name="archive_copy_age"),
-            models.Index(fields=["mail_from"], name="archive_copy_sender"),
+            models.Index(fields=["mail_from", "-id"], name="archive_copy_sender"),
             models.Index(fields=["message_id_header"], name="archive_copy_message_id"),
+            models.Index(fields=["thread", "id"], condition=Q(thread__isnull=False), name="archive_copy_thread"),
+            # On PostgreSQL there is another, of the words of the subject: see the migrations.
         ]
 
     def __str__(self) -> str:
@@ -89,13 +94,58 @@ class ArchiveRecipient(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     copy = models.ForeignKey(ArchiveCopy, on_delete=models.CASCADE, related_name="+")
-    address = models.CharField(max_length=320, db_index=True)
+    address = models.CharField(max_length=320)
 
     class Meta:
         ordering = ("id",)
+        indexes = [models.Index(fields=["address", "-copy"], name="archive_recipient_address")]
 
     def __str__(self) -> str:
         return self.address
+
+
+class WordsField(models.TextField):
+    """Words to search for: given as a text, kept as a `tsvector` on PostgreSQL and as the text in lower case elsewhere.
+    It is written and searched, and never read."""
+
+    def db_type(self, connection: Any) -> str | None:
+        return "tsvector" if connection.vendor == "postgresql" else super().db_type(connection)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return str(value).lower()
+
+    def get_placeholder(self, value: Any, compiler: Any, connection: Any) -> str:  # noqa: ARG002 -- Django's hook
+        return "to_tsvector('simple', %s)" if connection.vendor == "postgresql" else "%s"
+
+
+class ArchiveText(models.Model):
+    """The words of a copy, where its tenant wants copies to be found by them. It goes with the copy."""
+
+    copy = models.OneToOneField(ArchiveCopy, on_delete=models.CASCADE, primary_key=True, related_name="text")
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    words = WordsField()
+
+    def __str__(self) -> str:
+        return str(self.copy_id)
+
+
+class ArchiveReference(models.Model):
+    """A Message-ID that copies of a thread have or refer to, whether there is a copy of that message or not (RFC 5322
+    §3.6.4): by it the next copy finds its thread. It goes with the last copy of the thread."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    message_id = models.CharField(max_length=500)
+    thread = models.UUIDField(db_index=True)
+
+    class Meta:
+        ordering = ("id",)
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "message_id"], name="archive_reference_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.message_id
 
 
 class Total(models.Model):

@@ -44,6 +44,8 @@ class Event(models.Model):
     `provider_event_id` makes a repeated callback recognisable.
     """
 
+    account_path = "message__account"
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
     message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="events", db_index=False)

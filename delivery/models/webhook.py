@@ -106,6 +106,8 @@ class Webhook(Row):
 class WebhookDelivery(models.Model):
     """One event on its way to one webhook. `next_attempt_at` is when it is due, None when it never is."""
 
+    account_path = "webhook__account"
+
     class Status(models.TextChoices):
         PENDING = "pending"
         DELIVERED = "delivered"
@@ -157,6 +159,7 @@ class WebhookAttempt(models.Model):
     """One request to a webhook, and what it answered."""
 
     tenant_path = "delivery__tenant"
+    account_path = "delivery__webhook__account"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     delivery = models.ForeignKey(WebhookDelivery, on_delete=models.CASCADE, related_name="attempts")

@@ -369,7 +369,7 @@ class TestAdmin:
         ArchiveCopy.objects.update(message_id_header="<1@acme.example>")
         terms = {
             "recipient": "Someone@outside.example".lower(),
-            "subject": "greet",
+            "subject": "greetings",
             "header": "<1@acme.example>",
             "provider": f"id: {copy.provider_message_id}",
         }
