@@ -1,4 +1,4 @@
-"""Copies are found by what is known of them, by their text where the tenant wants that, and with their thread. ARC-2."""
+"""Copies are found by what is known of them, by their text where the tenant wants that, and by their thread. ARC-2."""
 
 import itertools
 
