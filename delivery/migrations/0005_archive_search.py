@@ -29,7 +29,7 @@ def unindex_words(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0005_full_text'),
+        ('accounts', '0006_full_text'),
         ('delivery', '0004_lists_at_size'),
         ('providers', '0002_every_provider'),
     ]

@@ -106,9 +106,11 @@ class TestSearch:
         assert key.get(f"{LIST}{copy.pk}/download/").status_code == 403
         assert key.get(LIST, {"text": "hello"}).status_code == 403
 
-    def test_a_page_is_one_query(self, client, copy, django_assert_max_num_queries):
-        with django_assert_max_num_queries(1):
-            assert len(found(client)) == 2
+    def test_a_page_is_a_few_queries(self, client, acme_account, django_assert_max_num_queries):
+        for _ in range(5):
+            copy_of(acme_account)
+        with django_assert_max_num_queries(2):
+            assert len(found(client)) == 5
 
     @pytest.mark.parametrize(
         "term", ["august invoice", "from:Bills@acme.example", "to:bert@outside.example", "bert@outside.example"]
@@ -217,7 +219,7 @@ class TestThreads:
         archive_threads.place(copy, archive_threads.named(raw_message(*headers)))
         return copy.pk
 
-    @pytest.mark.parametrize("order", itertools.permutations(range(4)))
+    @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
     def test_whatever_order_copies_come_in_they_are_one_thread(self, acme_account, order):
         for number in order:
             self.put(acme_account, *CHAIN[number])
