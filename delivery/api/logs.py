@@ -46,7 +46,7 @@ class LogLine(serializers.ModelSerializer[DeliveryLog]):
         read_only_fields = fields
 
 
-class ResultSerializer(serializers.Serializer[Any]):
+class RecipientResultSerializer(serializers.Serializer[Any]):
     """What became of one recipient; further words are the provider's."""
 
     status = serializers.CharField()
@@ -57,7 +57,7 @@ class LogSerializer(LogLine):
     do to the message, `removed` which headers it was not given."""
 
     recipients = serializers.ListField(child=serializers.CharField(), read_only=True)
-    results = serializers.DictField(child=ResultSerializer(), read_only=True)
+    results = serializers.DictField(child=RecipientResultSerializer(), read_only=True)
     lost = serializers.ListField(child=serializers.CharField(), read_only=True)
     removed = serializers.ListField(child=serializers.CharField(), read_only=True)
 
