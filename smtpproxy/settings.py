@@ -179,7 +179,6 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "BulkActionStatus": "delivery.models.BulkAction.Status",
         "BulkActionKind": "delivery.models.BulkAction.Action",
         "SentStatus": ["queued", "scheduled"],
-        "StandingStatus": "accounts.models.Tenant.Status",
         "CopyStatus": "delivery.models.ArchiveCopy.Status",
         "WebhookDeliveryStatus": "delivery.models.WebhookDelivery.Status",
         "ImportedStatus": ["added", "known", "refused"],
