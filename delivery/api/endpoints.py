@@ -8,12 +8,10 @@ from rest_framework.routers import SimpleRouter
 from delivery.api.archive import ArchiveViewSet
 from delivery.api.bulk import BulkActionViewSet
 from delivery.api.dead_letters import DeadLetterViewSet
-from delivery.api.messages import MessageViewSet
-from delivery.api.refused import RefusedSessionViewSet
-from delivery.api.archive import ArchiveViewSet
 from delivery.api.events import EventViewSet
 from delivery.api.logs import DeliveryLogViewSet
 from delivery.api.messages import MessageViewSet
+from delivery.api.refused import RefusedSessionViewSet
 from delivery.api.routing import RoutingView
 from delivery.api.suppressions import SuppressionViewSet
 from delivery.api.webhooks import WebhookDeliveryViewSet, WebhookViewSet

@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0006_full_text'),
-        ('delivery', '0004_lists_at_size'),
+        ('delivery', '0005_refused_sessions'),
         ('providers', '0002_every_provider'),
     ]
 
