@@ -168,11 +168,11 @@ class TestDeliveries:
         assert client.post(replay, {"since": span["since"]}, format="json").status_code == 400
         assert client.post(replay, {"since": span["until"], "until": span["since"]}, format="json").status_code == 400
 
-    def test_a_page_is_one_query(self, client, acme, django_assert_max_num_queries):
+    def test_a_page_is_a_few_queries(self, client, acme, django_assert_max_num_queries):
         webhook = WebhookFactory(tenant=acme)
         for _ in range(5):
             WebhookDeliveryFactory(webhook=webhook)
-        with django_assert_max_num_queries(1):
+        with django_assert_max_num_queries(4):  # who asks, and the rows
             assert len(client.get(DELIVERIES).json()["results"]) == 5
 
     def test_a_key_sees_what_its_accounts_webhooks_were_sent(self, key_client, delivery, acme):

@@ -109,7 +109,7 @@ class TestSearch:
     def test_a_page_is_a_few_queries(self, client, acme_account, django_assert_max_num_queries):
         for _ in range(5):
             copy_of(acme_account)
-        with django_assert_max_num_queries(2):
+        with django_assert_max_num_queries(4):
             assert len(found(client)) == 5
 
     @pytest.mark.parametrize(
