@@ -10,11 +10,25 @@ from typing import Any
 from amqp.exceptions import ChannelError
 from celery import current_app
 from django.conf import settings
+from kombu import Exchange
 
 from delivery import queues
 
 DELIVER = "delivery.tasks.deliver"
 CHORE = "delivery.tasks.chore"
+_HEADERS = {
+    "lang": "py",
+    "parent_id": None,
+    "group": None,
+    "retries": 0,
+    "eta": None,
+    "expires": None,
+    "timelimit": [None, None],
+    "argsrepr": "",
+    "kwargsrepr": "",
+    "ignore_result": True,
+}
+_NO_FOLLOWERS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 class RingFailed(Exception):
@@ -37,8 +51,25 @@ def ring_chore(name: str, holder: str, queue: str) -> None:
 
 
 def _send(task: str, arguments: list[Any], queue: str) -> None:
+    """Publish a task as Celery's message protocol 2 has it (docs.celeryq.dev, "Message Protocol").
+
+    Written out here, since `send_task` costs more than twice as much, and each batch of new mail rings once (PERF-1).
+    """
+    id_ = str(uuid.uuid4())
     try:
-        current_app.send_task(task, args=arguments, queue=queue)
+        to = current_app.amqp.queues[queue]
+        with current_app.producer_pool.acquire(block=True) as producer:
+            producer.publish(
+                (arguments, {}, _NO_FOLLOWERS),
+                exchange="",  # the one that every queue hangs on by its name: nothing to look up
+                routing_key=to.name,
+                declare=[to],
+                serializer="json",
+                delivery_mode=Exchange.PERSISTENT_DELIVERY_MODE,
+                correlation_id=id_,
+                headers={**_HEADERS, "task": task, "id": id_, "root_id": id_},
+                retry=False,
+            )
     except Exception as error:  # kombu passes on whatever its transport raises
         raise RingFailed(f"{type(error).__name__}: {error}") from error
 

@@ -5,6 +5,9 @@ An entry that is no envelope is dropped where it is taken from the list, before 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from kombu.transport import redis as library
@@ -31,6 +34,16 @@ class Channel(library.Channel):
     queue_order_strategy = f"{__name__}:{InTurn.__name__}"
 
     _queue_cycle: Any
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """One client for everything that does not wait: the library makes a new one for each call, at the price of a
+        ring. It takes a connection from the pool for each command."""
+        yield client or self._plain_client
+
+    @cached_property
+    def _plain_client(self) -> Any:
+        return self._create_client()
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """The connection that waits for entries (it is the asynchronous one) looks at each before it hands it on."""
