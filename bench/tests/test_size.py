@@ -70,4 +70,4 @@ def test_it_is_measured(made, program, told):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert told in done.stdout
-    assert "| answered " not in done.stdout
+    assert "Not answered well" not in done.stdout
