@@ -4,7 +4,17 @@ from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 
 from accounts.models import SecondFactor, User, UserSession
-from delivery.models import ArchiveRecipient, EarlyEvent, OutboxEntry, QueueSetting, Receipt, Total, WebhookAttempt
+from delivery.models import (
+    ArchiveRecipient,
+    ArchiveReference,
+    ArchiveText,
+    EarlyEvent,
+    OutboxEntry,
+    QueueSetting,
+    Receipt,
+    Total,
+    WebhookAttempt,
+)
 from delivery.tests.test_admin_permissions import rows_of
 
 
@@ -26,6 +36,8 @@ def rows_of_all(tenant):
         SecondFactor.objects.create(user=user, secret={"key": "x"}),
         rows["providers.routingrule"].targets.get(),
         ArchiveRecipient.objects.create(copy=copy, address="a@b.example"),
+        ArchiveReference.objects.create(tenant=tenant, message_id=f"<{tenant.pk}@b.example>", thread=copy.pk),
+        ArchiveText.objects.create(copy=copy, tenant=tenant, words=""),
         EarlyEvent.objects.create(provider=provider, provider_event_id=str(tenant.pk), told={}, received_at=now),
         OutboxEntry.objects.create(tenant=tenant, channel="broker", event=event),
         Receipt.objects.create(account=account, source="http", key="k", fingerprint="f", created_at=now),
