@@ -12,7 +12,7 @@ from django.utils.text import Truncator
 from accounts.tenancy import Area
 from delivery import search
 from delivery.models import Event
-from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline, as_uuid, in_lines, in_words
+from delivery.read_only_admin import OfMessageAdmin, as_uuid, in_lines, in_words
 
 LONGEST = 150
 """Characters of the data in a list; a message may have a thousand recipients."""
@@ -24,14 +24,6 @@ class DataMixin:
     @admin.display(description="data")
     def data_told(self, event: Event) -> str:
         return in_lines(event.data)
-
-
-class EventInline(DataMixin, ReadOnlyInline):
-    model = Event
-    area = Area.LOGS
-    fields = ("occurred_at", "type", "data_told")
-    readonly_fields = ("data_told",)
-    verbose_name_plural = f"Events (newest {FirstRows.most})"
 
 
 @admin.register(Event)

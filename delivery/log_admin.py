@@ -13,7 +13,7 @@ from accounts.tenancy import Area, visible_to
 from accounts.tenant_admin import VisibleRelatedFilter
 from delivery import search
 from delivery.models import DeliveryLog
-from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline, as_uuid, in_lines
+from delivery.read_only_admin import OfMessageAdmin, as_uuid, in_lines
 from providers.fidelity import Fidelity, Verdict
 from providers.provider_admin import TypeFilter
 
@@ -24,25 +24,6 @@ class VerdictMixin:
     @admin.display(description="fidelity", ordering="fidelity")
     def verdict(self, row: DeliveryLog) -> str:
         return str(Verdict(Fidelity(row.fidelity), tuple(row.lost))) if row.fidelity else ""
-
-
-class DeliveryLogInline(VerdictMixin, ReadOnlyInline):
-    model = DeliveryLog
-    area = Area.LOGS
-    fields = (
-        "attempt_number",
-        "provider_name",
-        "status",
-        "response_code",
-        "error_text",
-        "error_code",
-        "verdict",
-        "created_at",
-        "duration_ms",
-    )
-    readonly_fields = ("verdict",)
-    verbose_name_plural = f"Delivery logs (newest {FirstRows.most})"
-    show_change_link = True
 
 
 @admin.register(DeliveryLog)

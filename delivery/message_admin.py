@@ -20,14 +20,11 @@ from accounts.models import User
 from accounts.pages import NEWEST, newest
 from accounts.tenancy import Area, Verb, permits, visible_to
 from accounts.tenant_admin import VisibleRelatedFilter, client_ip, signed_in
-from delivery import actions, control, filters, search
+from delivery import actions, control, filters, message_page, search
 from delivery.bulk_admin import ProviderField
-from delivery.event_admin import EventInline
-from delivery.log_admin import DeliveryLogInline
 from delivery.models import DEAD_LETTERS, ArchiveCopy, DeadLetter, DeliveryLog, Message, Notice
 from delivery.notice_admin import NoticeInline
 from delivery.read_only_admin import ReadOnlyAdmin, as_uuid
-from delivery.recipient_admin import RecipientInline
 from providers.models import Provider
 
 MOST_AT_ONCE = 2000
@@ -67,7 +64,8 @@ class MessagePages(ReadOnlyAdmin):
         "Id, Message-ID in angle brackets, a provider's id, an address of sender or recipient, or words of the "
         f"subject: of the newest {NEWEST:,} messages."
     )
-    inlines = (RecipientInline, DeliveryLogInline, EventInline, NoticeInline)
+    inlines = (NoticeInline,)
+    change_form_template = "admin/delivery/message/change_form.html"
     fieldsets = (
         (None, {"fields": ("id", "tenant", "account", "status", "status_reason", "subject")}),
         ("Envelope", {"fields": ("mail_from", "header_from", "message_id_header", "recipient_count", "smtputf8")}),
@@ -103,6 +101,11 @@ class MessagePages(ReadOnlyAdmin):
             return queryset.filter(pk__in=found), False
         among = newest(queryset, visible_to(request.user, Message))
         return super().get_search_results(request, among, search_term)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if (message := kwargs.get("obj")) is not None:
+            context |= message_page.context(signed_in(request), message)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_links(self, request: HttpRequest, obj: Message) -> list[tuple[str, str]]:
         links = super().get_links(request, obj)

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from accounts.tenancy import Area
 from delivery import search
 from delivery.models import Recipient
-from delivery.read_only_admin import FirstRows, OfMessageAdmin, ReadOnlyInline, as_uuid
+from delivery.read_only_admin import OfMessageAdmin, as_uuid
 
 
 class ReplyMixin:
@@ -24,15 +24,6 @@ class ReplyMixin:
     @admin.display(description="reply")
     def reply(self, row: Recipient) -> str:
         return row.error_text
-
-
-class RecipientInline(ReplyMixin, ReadOnlyInline):
-    model = Recipient
-    area = Area.MESSAGES
-    order = "pk"
-    fields = ("address", "status", "provider_message_id", "reply_code", "reply", "delivered_at", "updated_at")
-    readonly_fields = ("reply_code", "reply")
-    verbose_name_plural = f"Recipients (first {FirstRows.most})"
 
 
 @admin.register(Recipient)

@@ -63,12 +63,12 @@ def test_the_newest_comes_first(client, admin, acme_account, url):
     assert keys == sorted(keys, reverse=True)
 
 
-def test_the_newest_event_comes_first_below_a_message_too(client, admin, acme_account):
+def test_the_timeline_of_a_message_is_told_from_its_beginning(client, admin, acme_account):
     message = MessageFactory(account=acme_account)
     for text in ("first thing", "second thing"):
         EventFactory(message=message, data={"reason": text})
     page = shown(client, page_of(message))
-    assert page.index("second thing") < page.index("first thing")
+    assert page.index("first thing") < page.index("second thing")
 
 
 def test_a_providers_yes_is_a_reply_and_no_error(client, admin, acme_account):
@@ -131,11 +131,11 @@ def test_what_an_event_knows_is_told_in_words(client, admin, acme_account):
     )
     for url in (page_of(event), page_of(event.message), "/admin/delivery/event/"):
         page = shown(client, url)
-        for told in ("passed over: provider: Main; provider: Spare", "recipients: anna_b@x.example: delivered"):
+        for told in ("passed over: provider: Main; provider: Spare", "anna_b@x.example: delivered"):
             assert told in page, url
         assert "hard: yes" in page
         assert "at: 2026-11-22 17:13:11 UTC" in page
-        assert "text: &lt;b&gt;" in page
+        assert "&lt;b&gt;" in page
         assert "&quot;Main&quot;" not in page
 
 
