@@ -82,11 +82,6 @@ class ErrorsAnywhere:
         super().add_error(field, error)  # type: ignore[misc]
 
 
-OUTSIDE = (
-    "Your own address, {}, is in none of these networks: you would lock yourself out. Add it, or a network it is in."
-)
-
-
 class TenantForm(ErrorsAnywhere, forms.ModelForm):
     """`person` and `client_ip` are who fills it in, and from where: nobody of the tenant locks themselves out."""
 
@@ -97,8 +92,8 @@ class TenantForm(ErrorsAnywhere, forms.ModelForm):
         required=False,
         label="First owner's e-mail",
         widget=widgets.UnfoldAdminEmailInputWidget,
-        help_text="The person who sets the tenant up. Their password is shown once, on the next page. Empty: add "
-        "people later, under Users.",
+        help_text="The person who sets the tenant up, invited by mail; where none can be sent, their "
+        "password is shown once, on the next page. Empty: add people later, under Users.",
     )
 
     def clean_owner_email(self) -> str:
@@ -112,7 +107,7 @@ class TenantForm(ErrorsAnywhere, forms.ModelForm):
         theirs = self.person is not None and self.person.tenant_id == self.instance.pk
         readable = isinstance(listed, list) and all(networks.network(str(one)) for one in listed)
         if theirs and readable and not networks.allowed(networks.address(self.client_ip), listed):
-            raise ValidationError(OUTSIDE.format(self.client_ip or "unknown"), code="locked_out")
+            raise ValidationError(networks.OUTSIDE.format(self.client_ip or "unknown"), code="locked_out")
         return listed
 
     class Meta:
@@ -175,7 +170,34 @@ class UserForm(ErrorsAnywhere, forms.ModelForm):
         fields = ("email", "name", "tenant", "role")
 
 
+INVITED = "<p>Empty: they get a link by mail with which they choose one.</p>"
+
+
 class UserCreationForm(ErrorsAnywhere, BaseUserCreationForm):
+    """Without a password the person is invited to choose one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in {"password1", "password2"} & set(self.fields):
+            self.fields[name].required = False
+        if "password1" in self.fields:
+            self.fields["password1"].help_text = INVITED + str(self.fields["password1"].help_text)
+
+    def clean(self) -> Any:
+        given = [bool(self.cleaned_data.get(name)) for name in ("password1", "password2")]
+        if any(given) and not all(given) and not self.errors:
+            self.add_error("password2", ValidationError(self.error_messages["password_mismatch"], "password_mismatch"))
+        return super().clean()
+
+    def set_password_and_save(self, user: Any, password_field_name: str = "password1", commit: bool = True) -> Any:  # noqa: S107
+        if self.cleaned_data[password_field_name]:
+            user.set_password(self.cleaned_data[password_field_name])
+        else:
+            user.set_unusable_password()
+        if commit:
+            user.save()
+        return user
+
     class Meta:
         model = User
         fields = ("email", "name", "tenant", "role")

@@ -9,6 +9,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 _MAPPED = IPv6Network("::ffff:0:0/96")
+OUTSIDE = (
+    "Your own address, {}, is in none of these networks: you would lock yourself out. Add it, or a network it is in."
+)
 
 
 def address(text: str | None) -> Address | None:

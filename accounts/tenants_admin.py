@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from accounts import audit, quota_admin, tenant_deletion
+from accounts import audit, password_links, quota_admin, tenant_deletion
 from accounts.admin_page import themed
 from accounts.confirmation import counted
 from accounts.forms import TenantForm
@@ -76,15 +76,24 @@ class TenantAdmin(StatusMixin, IssuedOnceMixin, quota_admin.UsageMixin):
         super().save_model(request, obj, form, change)
         email = "" if change else form.cleaned_data.get("owner_email", "")
         if email:
-            password = generate(20)
-            owner = User.objects.create_user(email, password, tenant=obj, role=User.Role.OWNER)
-            audit.record(signed_in(request), "user.created", owner, {"email": [None, email]}, client_ip(request))
-            request.issued_owner = (owner, password)  # type: ignore[attr-defined]
+            self._make_owner(request, obj, email)
         if change and "second_factor_required" in form.changed_data and obj.second_factor_required:
             without = obj.users.filter(is_active=True, second_factor__confirmed_at=None).count()
             if without:
                 text = f"{counted(without, 'person', 'people')} will be asked to set up a second factor."
                 self.message_user(request, text, messages.WARNING)
+
+    def _make_owner(self, request: HttpRequest, tenant: Tenant, email: str) -> None:
+        """The first owner, invited by mail; where none can be sent, with a password that is shown once."""
+        owner = User.objects.create_user(email, None, tenant=tenant, role=User.Role.OWNER)
+        audit.record(signed_in(request), "user.created", owner, {"email": [None, email]}, client_ip(request))
+        if password_links.invite(owner, password_links.origin_of(request)):
+            self.message_user(request, f"An invitation is on its way to {email}.")
+            return
+        password = generate(20)
+        owner.set_password(password)
+        owner.save(update_fields=["password", "updated_at"])
+        request.issued_owner = (owner, password)  # type: ignore[attr-defined]
 
     def response_add(self, request: HttpRequest, obj: Tenant, post_url_continue: str | None = None) -> HttpResponse:
         issued = getattr(request, "issued_owner", None)

@@ -11,21 +11,29 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 
-from accounts import lockout, second_factor, sessions, shared_state
+from accounts import lockout, password_links, second_factor, sessions, shared_state
 from accounts.models import User
 from accounts.tenancy import may_edit_user
 from accounts.tenant_admin import TenantModelAdmin
 
 
+def has_password(user: User) -> bool:
+    """Whether they have chosen one; asked of the database, since lists leave hashes out."""
+    return User.objects.only("password").get(pk=user.pk).has_usable_password()
+
+
 class SignInActions(TenantModelAdmin):
     """Buttons and facts of a person's page. Nobody acts on somebody they may not edit."""
 
-    actions = ("end_sessions", "reset_second_factor", "unlock")
+    actions = ("send_invitation", "end_sessions", "reset_second_factor", "unlock")
 
     def get_buttons(self, request: HttpRequest, obj: User) -> Sequence[str]:
         if not may_edit_user(request.user, obj):
             return ()
-        found = ["end_sessions"] if sessions.active(obj).exists() else []
+        invited = obj.is_active and not has_password(obj)
+        found = ["send_invitation"] if invited else []
+        if sessions.active(obj).exists():
+            found.append("end_sessions")
         if second_factor.of(obj) is not None:
             found.append("reset_second_factor")
         if request.user.is_superuser and lockout.locks(obj.email):
@@ -49,6 +57,28 @@ class SignInActions(TenantModelAdmin):
                     self.audit(request, verb, user)
                     done += 1
         return done
+
+    @admin.action(description="Send invitation again", permissions=["change"])
+    def send_invitation(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """To those who have not chosen a password yet; others are left alone."""
+        origin = password_links.origin_of(request)
+        unreachable: list[str] = []
+
+        def act(user: User) -> bool:
+            if has_password(user) or not user.is_active:
+                return False
+            sent = password_links.invite(user, origin)
+            if not sent:
+                unreachable.append(user.email)
+            return sent
+
+        count = self._each(request, queryset, "invited", act)
+        for email in unreachable[:20]:
+            self.message_user(
+                request, f"No invitation was sent. {password_links.BY_HAND.format(email)}", messages.WARNING
+            )
+        if count or not unreachable:
+            self.message_user(request, f"{count} invited.")
 
     @admin.action(description="Sign out everywhere", permissions=["change"])
     def end_sessions(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

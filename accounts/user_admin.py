@@ -11,6 +11,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
+from accounts import password_links
 from accounts.forms import UserCreationForm, UserForm
 from accounts.models import User
 from accounts.tenancy import Area, may_edit_user, may_grant_bodies, roles_given_by
@@ -85,6 +86,15 @@ class UserAdmin(SignInActions, TenantModelAdmin, DjangoUserAdmin):
         if not change and obj.is_first_owner():
             obj.reads_bodies = True
         super().save_model(request, obj, form, change)
+        if not change and not obj.has_usable_password():
+            self._invite(request, obj)
+
+    def _invite(self, request: HttpRequest, person: User) -> None:
+        if password_links.invite(person, password_links.origin_of(request)):
+            self.message_user(request, f"An invitation is on its way to {person}.")
+        else:
+            text = f"No invitation was sent to {person}. {password_links.BY_HAND.format(person)}"
+            self.message_user(request, text, messages.WARNING)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         with transaction.atomic():

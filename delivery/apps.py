@@ -10,13 +10,27 @@ class DeliveryConfig(AppConfig):
 
     def ready(self) -> None:
         """Imports wait for this moment, as Django asks: what they import uses models."""
-        from accounts import changes, quotas  # noqa: PLC0415
-        from delivery import archiving, bulk, caps, checking, chores, hours, queues, retention, telling, tenant_removal  # noqa: PLC0415
+        from accounts import changes, password_links, quotas  # noqa: PLC0415
+        from delivery import (  # noqa: PLC0415
+            archiving,
+            bulk,
+            caps,
+            checking,
+            chores,
+            hours,
+            old_sessions,
+            password_mail,
+            queues,
+            retention,
+            telling,
+            tenant_removal,
+        )
         from delivery.models import QueueSetting, Webhook  # noqa: PLC0415
         from delivery.outgoing import posting, relay  # noqa: PLC0415
         from delivery.quotas import count  # noqa: PLC0415
 
         quotas.count_with(count)
+        password_links.send_with(password_mail.ring, password_mail.can_send)
 
         def make_queue_settings(using: str, **_: Any) -> None:
             """A row for each queue there is something to set for."""
@@ -37,3 +51,4 @@ class DeliveryConfig(AppConfig):
         chores.register(checking.CHORE)
         chores.register(telling.CHORE)
         chores.register(posting.CHORE)
+        chores.register(old_sessions.CHORE)

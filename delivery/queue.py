@@ -16,6 +16,7 @@ from delivery import queues
 
 DELIVER = "delivery.tasks.deliver"
 CHORE = "delivery.tasks.chore"
+PASSWORD_LINK = "delivery.tasks.password_link"  # noqa: S105  the name of a task
 _HEADERS = {
     "lang": "py",
     "parent_id": None,
@@ -48,6 +49,11 @@ def ring(ids: Sequence[uuid.UUID], queue: str = queues.FRESH) -> None:
 def ring_chore(name: str, holder: str, queue: str) -> None:
     """Tell the workers to do a chore (see `delivery.chores`); raises RingFailed."""
     _send(CHORE, [name, holder], queue)
+
+
+def ring_password_link(user_id: uuid.UUID, purpose: str, origin: str) -> None:
+    """Have a link mailed (see `delivery.password_mail`); the link itself is made there. Raises RingFailed."""
+    _send(PASSWORD_LINK, [str(user_id), purpose, origin], queues.MAINTENANCE)
 
 
 def _send(task: str, arguments: list[Any], queue: str) -> None:

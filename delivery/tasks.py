@@ -10,7 +10,7 @@ from celery import Task, shared_task
 from django.conf import settings
 from django.db import connection
 
-from delivery import capped, caps, chores, lanes, queues, sender, sweeper
+from delivery import capped, caps, chores, lanes, password_mail, queues, sender, sweeper
 from delivery.models import Message
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,13 @@ def chore(name: str, holder: str) -> None:
     """Do what is to be done besides sending."""
     _look_after_connection()
     chores.do(str(name), str(holder))
+
+
+@shared_task(name="delivery.tasks.password_link")
+def password_link(user_id: str, purpose: str, origin: str) -> None:
+    """Mail somebody the link with which they choose a password."""
+    _look_after_connection()
+    password_mail.send(user_id, purpose, origin)
 
 
 def _look_after_connection() -> None:

@@ -11,12 +11,13 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import tenant_deletion
+from accounts import networks, tenant_deletion
 from accounts.api.errors import Conflict
 from accounts.api.given import Given
 from accounts.api.quotas import QUOTAS, UsageField, forget_month
 from accounts.api.views import CreateMixin, ReadViewSet, RowSerializer, UpdateMixin, client_ip
 from accounts.models import Tenant, User
+from accounts.networks import OUTSIDE
 from accounts.tenancy import Area, Verb
 
 
@@ -50,6 +51,16 @@ class TenantSerializer(RowSerializer):
             "updated_at",
         )
         read_only_fields = ("deletes_at",)
+
+    def validate_client_networks(self, listed: list[str]) -> list[str]:
+        """Nobody of the tenant locks themselves out."""
+        request = self.context["request"]
+        ip = client_ip(request)
+        theirs = getattr(request.user, "tenant_id", None) is not None
+        readable = all(networks.network(one) for one in listed)  # the model tells what is none
+        if theirs and readable and not networks.allowed(networks.address(ip), listed):
+            raise serializers.ValidationError(OUTSIDE.format(ip or "unknown"), code="locked_out")
+        return listed
 
     def save_checked(self, row: Any) -> Any:
         with forget_month(row):

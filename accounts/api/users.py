@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django_filters import rest_framework as filters
 from rest_framework import exceptions, serializers
 
+from accounts import password_links
 from accounts.api.errors import Conflict
 from accounts.api.views import RowSerializer, RowViewSet
 from accounts.models import User
@@ -21,7 +22,7 @@ NOT_YOURS_TO_GIVE = "You may not give this role."
 
 
 class UserSerializer(RowSerializer):
-    """A person who signs in. Without a password they choose one by the link of a forgotten password.
+    """A person who signs in. Without a password they are invited by mail to choose one.
 
     A platform operator, who belongs to no tenant and has no role, is made by an operator.
     """
@@ -107,6 +108,11 @@ class UserViewSet(RowViewSet):
         if self.action != "retrieve" and not may_edit_user(self.request.user, other):
             raise exceptions.PermissionDenied
         return other
+
+    def perform_create(self, serializer: Any) -> None:
+        super().perform_create(serializer)
+        if not serializer.instance.has_usable_password():
+            password_links.invite(serializer.instance, password_links.origin_of(self.request))
 
     def perform_destroy(self, instance: User) -> None:
         if instance.pk == getattr(self.request.user, "pk", None):

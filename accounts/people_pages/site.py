@@ -12,7 +12,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
 from accounts.look_as import person_of
-from accounts.people_pages import enrolment, look_as, own_account, sign_in
+from accounts.people_pages import enrolment, forgotten, look_as, own_account, sign_in
 
 if TYPE_CHECKING:  # unfold has no types; its site is Django's with a theme
     from django.contrib.admin import AdminSite as UnfoldAdminSite
@@ -32,6 +32,8 @@ class SignInSite(UnfoldAdminSite):
 
         return [
             path("login/code/", sign_in.CodeView.as_view(), name="sign_in_code"),
+            path("password/forgotten/", forgotten.ask, name="password_reset"),
+            path("password/set/", forgotten.set_password, name="set_password"),
             path("account/", inside(own_account.account), name="account"),
             path("account/second-factor/", inside(enrolment.page), name="second_factor"),
             path("account/sessions/<uuid:session_id>/revoke/", inside(own_account.revoke), name="session_revoke"),
