@@ -13,14 +13,14 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, reverse
 from django.utils.http import urlencode
 
 from accounts.models import User
 from accounts.pages import NEWEST, newest
 from accounts.tenancy import Area, Verb, permits, visible_to
 from accounts.tenant_admin import VisibleRelatedFilter, client_ip, signed_in
-from delivery import actions, control, filters, message_page, search
+from delivery import actions, contents_admin, control, filters, message_page, search
 from delivery.bulk_admin import ProviderField
 from delivery.models import DEAD_LETTERS, ArchiveCopy, DeadLetter, DeliveryLog, Message, Notice
 from delivery.notice_admin import NoticeInline
@@ -213,6 +213,9 @@ class MessageAdmin(MessagePages):
     list_display = ("accepted_at", "status", "account", "mail_from", "subject", "recipient_count", "size")
     list_filter = ("status", ("account", VisibleRelatedFilter), "has_attachments")
     actions = ("hold", "release", "retry", "reroute", "cancel")
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*contents_admin.urls(self.admin_site.admin_view), *super().get_urls()]
 
 
 class DeadStatusFilter(admin.SimpleListFilter):

@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from accounts.models import User
 from accounts.tenancy import Area, Verb, permits
-from delivery import queues, timeline
+from delivery import contents, queues, timeline
 from delivery.models import DEAD_LETTERS, DeliveryLog, Event, Message, MessageStatus, Recipient
 from delivery.read_only_admin import in_words
 from providers.models import Provider
@@ -57,6 +57,7 @@ def context(user: User, message: Message) -> dict[str, Any]:
         "more_steps": more,
         "recipients": recipients[:MOST_RECIPIENTS],
         "more_recipients": len(recipients) > MOST_RECIPIENTS,
+        "contents": links(user, message),
     }
 
 
@@ -69,6 +70,14 @@ def next_step(message: Message) -> str:
     if message.body_deleted_at is not None:
         told += f" Its body was deleted at {message.body_deleted_at:%Y-%m-%d %H:%M:%S} UTC, when its days were over."
     return told
+
+
+def links(user: User, message: Message) -> list[tuple[str, str, str]]:
+    """Kind, label and address of the pages with what is in it; none for who may not read bodies (ADM-4)."""
+    if not contents.may_read(user):
+        return []
+    name = "admin:delivery_message_contents"
+    return [(kind, label, reverse(name, args=[message.pk, kind])) for kind, label in contents.KINDS.items()]
 
 
 def _steps(user: User, message: Message) -> tuple[list[Shown], bool]:

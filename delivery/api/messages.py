@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.api.errors import Conflict
-from accounts.api.views import ReadViewSet, client_ip
+from accounts.api.views import ReadViewSet, actor, client_ip
 from accounts.api_keys import KeyIdentity
 from accounts.tenancy import Area, Verb, permits
 from delivery import actions, control, explain, filters
@@ -162,7 +162,7 @@ class MessageViewSet(MessagePages):
 
     @action(detail=True, content_negotiation_class=raw.AnyType)
     def raw(self, request: Request, pk: str) -> HttpResponseBase:
-        return raw.answer(request, self.get_object())
+        return raw.answer(actor(request), client_ip(request), self.get_object())
 
     @action(detail=True)
     def explain(self, request: Request, pk: str) -> Response:

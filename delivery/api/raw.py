@@ -9,11 +9,10 @@ import structlog
 from django.http import StreamingHttpResponse
 from rest_framework import exceptions, status
 from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.request import Request
 
 from accounts import audit
 from accounts.api.errors import Unavailable
-from accounts.api.views import actor, client_ip
+from accounts.models import User
 from delivery import store
 from delivery.exceptions import BodyNotFound, StoreUnavailable
 from delivery.models import Message
@@ -36,18 +35,28 @@ class AnyType(DefaultContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-def answer(request: Request, message: Message) -> StreamingHttpResponse:
-    """The message as a download, a block at a time. Raises Gone and Unavailable."""
+def opened(message: Message) -> BinaryIO:
+    """Its octets from the first, to be closed by the caller. Raises Gone and Unavailable."""
     if message.body_deleted_at is not None:
         raise Gone
     try:
-        stream = store.open(message.store_key)
+        return store.open(message.store_key)
     except BodyNotFound as error:
         raise Gone("The body of this message is not in the store.", "body_missing") from error
     except StoreUnavailable as error:
-        raise Unavailable("The message store does not answer; try again.", "store_unavailable") from error
+        raise unanswered() from error
+
+
+def unanswered() -> Unavailable:
+    """What is told when the store fails."""
+    return Unavailable("The message store does not answer; try again.", "store_unavailable")
+
+
+def answer(who: User | str, ip: str | None, message: Message) -> StreamingHttpResponse:
+    """The message as a download, a block at a time, looked at by `who`. Raises Gone and Unavailable."""
+    stream = opened(message)
     try:
-        audit.record(actor(request), "message.body_viewed", message, ip=client_ip(request))
+        audit.record(who, "message.body_viewed", message, ip=ip)
     except BaseException:
         stream.close()
         raise
