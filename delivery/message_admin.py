@@ -233,6 +233,8 @@ class DeadStatusFilter(admin.SimpleListFilter):
 class DeadLetterAdmin(MessagePages):
     """Messages that were given up, with what was the matter last (RET-5)."""
 
+    empty_text = "Nothing has been given up."
+
     list_display = (
         "accepted_at",
         "status",

@@ -101,3 +101,11 @@ def test_a_thousand_recipients_and_many_steps_cost_no_more_queries_than_one(clie
     assert "These are the first 100 of 1000" in page
     assert "These are the first 200 steps" in page
     assert "r0999@" not in page
+
+
+def test_a_list_without_dead_letters_says_that_nothing_was_given_up(client, reader, acme_account):
+    MessageFactory(account=acme_account, status="delivered")
+    url = reverse("admin:delivery_deadletter_changelist")
+    assert "Nothing has been given up." in client.get(url).content.decode()
+    MessageFactory(account=acme_account, status="dlq")
+    assert "Nothing has been given up." not in client.get(url).content.decode()
