@@ -108,7 +108,7 @@ def test_the_printed_operator_can_sign_in(running):
     answer = browser.open(f"{base}/admin/login/?next=/admin/", urllib.parse.urlencode(form).encode())
     assert answer.url == f"{base}/admin/"
     assert "Log out" in answer.read().decode()
-    style = re.search(r'href="(/static/admin/css/base[^"]*\.css)"', page)[1]
+    style = re.search(r'href="(/static/unfold/css/[^"]*\.css)"', page)[1]
     assert browser.open(f"{base}{style}").status == 200
     assert '"path": "/admin/login/"' in running.printed
     assert style not in running.printed
