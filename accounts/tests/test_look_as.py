@@ -43,7 +43,7 @@ def test_an_operator_sees_what_an_owner_sees_until_going_back(desk, acme_account
 
 def test_what_is_changed_meanwhile_is_the_operators_doing(desk, acme_account, operator):
     desk.post(PAGE, {"tenant": "acme"})
-    desk.post(reverse("admin:accounts_account_do", args=[acme_account.pk, "suspend"]))
+    desk.post(reverse("admin:accounts_account_do", args=[acme_account.pk, "suspend"]), {"confirmed": "yes"})
     entry = AuditEntry.objects.get(action="account.suspended")
     assert (entry.actor, entry.actor_label, entry.by_operator) == (operator, operator.email, True)
     assert Account.objects.get(pk=acme_account.pk).status == "suspended"
