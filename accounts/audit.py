@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models
+from django.db.models import Case, F, GenericIPAddressField, Q, QuerySet, Value, When
 
 from accounts.crypto import EncryptedJSONField
 from accounts.models import AuditEntry, User
-from accounts.tenancy import tenant_id_of
+from accounts.tenancy import Person, tenant_id_of
 
 MASK = "***"
 SECRET_FIELDS = frozenset({"password", "password_hash", "key_hash", "recovery_hashes", "token_hash"})
@@ -104,6 +105,18 @@ def record_each(
 ) -> None:
     """As `record`, for one action on many rows."""
     AuditEntry.objects.bulk_create([_entry(actor, action, target, changes, ip) for target in targets], batch_size=500)
+
+
+def told_to(person: Person, entries: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+    """With `told_by` and `told_ip`: tenants are not told which operator acted, nor from where."""
+    knows_all = isinstance(person, User) and person.is_superuser
+    untold = Q(pk=None) if knows_all else Q(by_operator=True)
+    return entries.annotate(
+        told_by=Case(When(untold, then=Value("the platform operator")), default=F("actor_label")),
+        told_ip=Case(
+            When(untold, then=Value(None)), default=F("client_ip"), output_field=GenericIPAddressField(null=True)
+        ),
+    )
 
 
 def _entry(

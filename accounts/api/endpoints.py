@@ -6,6 +6,7 @@ from django.urls import URLPattern, re_path
 from rest_framework.routers import SimpleRouter
 
 from accounts.api.accounts import AccountViewSet
+from accounts.api.audit import AuditViewSet
 from accounts.api.auth import LoginView, LogoutView, PasswordView, RefreshView, SessionViewSet
 from accounts.api.keys import ApiKeyViewSet
 from accounts.api.me import MeView
@@ -29,3 +30,4 @@ def register(router: SimpleRouter) -> None:
     router.register("users", UserViewSet)
     router.register("accounts", AccountViewSet)
     router.register("api-keys", ApiKeyViewSet)
+    router.register("audit", AuditViewSet)

@@ -3,7 +3,7 @@
 from accounts import sessions
 from accounts.models import ApiKey
 from accounts.tests.api_table import ALL, Line
-from accounts.tests.factories import AccountFactory, ApiKeyFactory, UserFactory
+from accounts.tests.factories import AccountFactory, ApiKeyFactory, AuditEntryFactory, UserFactory
 
 OWNERS = "owner operator"
 ADMINS = "owner admin operator"
@@ -45,6 +45,8 @@ LINES = {
     "DELETE api-keys/{id}": Line(OWNERS, row="api_key", expect=204),
     "POST api-keys/{id}/rotate": Line(OWNERS, row="api_key", expect=201),
     "POST api-keys/{id}/revoke": Line(OWNERS, row="api_key"),
+    "GET audit": Line(ADMINS),
+    "GET audit/{id}": Line(ADMINS, row="audit_entry"),
 }
 
 
@@ -57,5 +59,6 @@ def rows_of(tenant, account):
         "tenant": tenant,
         "account": account,
         "unused_account": AccountFactory(tenant=tenant, username=f"unused@{tenant.slug}"),
+        "audit_entry": AuditEntryFactory(tenant=tenant),
         "api_key": ApiKeyFactory(account=account, name=f"key of {tenant.slug}"),
     }

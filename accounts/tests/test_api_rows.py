@@ -206,3 +206,13 @@ def test_a_deleted_key_is_gone(owner, acme_account):
     assert owner.delete(f"/api/v1/api-keys/{key.pk}").status_code == 204
     assert owner.get(f"/api/v1/api-keys/{key.pk}").status_code == 404
     assert AuditEntry.objects.filter(action="apikey.deleted").exists()
+
+
+@pytest.mark.parametrize(
+    ("listed", "kept"), [(["192.0.2.0/24"], False), (["192.0.2.0/24", "127.0.0.0/8"], True), ([], True)]
+)
+def test_nobody_of_a_tenant_locks_themselves_out_by_networks(owner, acme, operator, listed, kept):
+    answer = patch(owner, f"tenants/{acme.pk}", client_networks=listed)
+    assert answer.status_code == (200 if kept else 400)
+    assert kept or "you would lock yourself out" in str(answer.json()["details"]["client_networks"])
+    assert patch(signed_in(operator), f"tenants/{acme.pk}", client_networks=listed).status_code == 200

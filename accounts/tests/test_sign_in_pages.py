@@ -181,6 +181,16 @@ def test_after_five_failures_not_even_the_right_password_signs_in_until_an_opera
     assert give_password(client, ann).status_code == 302
 
 
+def test_while_the_shared_state_is_away_failures_are_counted_in_the_process(client, ann, settings):
+    settings.SHARED_STATE_URL = "redis://127.0.0.1:1/0"
+    for _ in range(5):
+        give_password(client, ann, "wrong")
+    assert give_password(client, ann).status_code == 200
+    assert give_password(Client(), UserFactory()).status_code == 302, "others are not held up"
+    lockout.forget_here()
+    assert give_password(client, ann).status_code == 302
+
+
 def test_the_right_password_does_not_buy_new_guesses_at_the_code(client, ann):
     enrolled(ann)
     for _ in range(5):
