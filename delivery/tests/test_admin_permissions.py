@@ -219,5 +219,5 @@ def test_only_operators_make_tenants_and_suspend_them(acme, sign_in):
     acme.refresh_from_db()
     assert (acme.name, acme.slug, acme.status, acme.may_use_shared_providers) == ("Acme Inc", "acme", "active", False)
     client = sign_in("operator")
-    client.post(button("accounts.tenant", acme, "suspend"))
+    client.post(button("accounts.tenant", acme, "suspend"), {"confirmed": "yes"})
     assert Tenant.objects.get(pk=acme.pk).status == "suspended"
