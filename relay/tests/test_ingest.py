@@ -360,7 +360,8 @@ def test_a_message_we_fail_at_holds_no_other_up(open_door, publisher, monkeypatc
     assert [answer["publisher_message_id"] for answer in publisher.answers()] == ["good"]
     stop.set()
     thread.join(20)
-    assert (publisher.depth(), publisher.depth(publisher.dead)) == (1, 0)
+    wait_until(lambda: publisher.depth() == 1)  # the broker takes its time to put it back
+    assert publisher.depth(publisher.dead) == 0
 
 
 @pytest.fixture
@@ -425,6 +426,6 @@ def test_the_example_in_the_documentation_sends_a_message(door, publisher):
 def test_the_documentation_names_every_reason_of_the_door_itself():
     page = (Path(settings.BASE_DIR) / "docs/ingest.md").read_text()
     sources = [path.read_text() for path in (Path(settings.BASE_DIR) / "relay/ingest").glob("*.py")]
-    codes = set(re.findall(r"(?:_refuse|_never|_refusal|Dead)\(\s*\"([a-z_]+)\"", "".join(sources)))
+    codes = set(re.findall(r"(?:refuse|_never|_refusal|Dead)\(\s*\"([a-z_]+)\"", "".join(sources)))
     assert codes >= {"malformed", "foreign_account", "key_reused", "attachment_refused", "size_mismatch"}
     assert {code for code in codes if f"`{code}`" not in page} == set()
