@@ -70,10 +70,10 @@ class Installation:
         self._process.send_signal(number)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """The exit code after an orderly end within half a minute."""
+        """The exit code after an orderly end. Tests beside this one may keep the machine busy."""
         self.send_signal(number)
         assert self._process
-        return self._process.wait(30)
+        return self._process.wait(90)
 
     def kill(self) -> None:
         """`kill -9` of the whole group, and of nothing else."""
