@@ -5,6 +5,7 @@ import csv
 import io
 
 import pytest
+from django.db import connection
 from rest_framework.test import APIClient
 
 from accounts import credentials
@@ -90,7 +91,8 @@ class TestImport:
 
     def test_many_are_a_few_queries(self, acme, django_assert_max_num_queries):
         entries = [Entry(f"a{number}@outside.example") for number in range(1000)]
-        with django_assert_max_num_queries(3):
+        pieces = 0 if connection.vendor == "postgresql" else 8  # SQLite takes so many values in one statement only
+        with django_assert_max_num_queries(3 + pieces):
             outcomes, made = suppression_list.take_in(acme, entries)
         assert len(made) == len(outcomes) == 1000
 
